@@ -1,0 +1,89 @@
+"""The Dataset interface: find the files, then load them."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from benchmark.data import MultimodalData
+from benchmark.registry import DatasetInfo
+
+
+def cache_folder() -> Path:
+    """Where fetched files and small look-up tables live: $BENCHMARK_CACHE, or the user's cache folder."""
+    if chosen := os.environ.get("BENCHMARK_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cmr-benchmark"
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What the user asked of a dataset.
+
+    Attributes:
+        source: ``auto`` (official if it can be had, else stand-in), ``official`` or ``standin``.
+        data_root: Folder given with ``--data-root``; searched first.
+        split: Name given with ``--split``; empty for the dataset's default.
+        options: Other ``name=value`` options of this dataset (``seed``, ``scale`` of a stand-in, ...).
+        description: TOML file of the user's own features (``--dataset path/to/file.toml``).
+    """
+
+    source: str = "auto"
+    data_root: Path | None = None
+    split: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    description: Path | None = None
+
+    def roots(self) -> tuple[Path, ...]:
+        """Folders to search for feature files, in order: --data-root, $BENCHMARK_DATA, the cache."""
+        roots = [self.data_root] if self.data_root else []
+        if chosen := os.environ.get("BENCHMARK_DATA"):
+            roots.append(Path(chosen))
+        return (*roots, cache_folder() / "data")
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the data of a request will come from, found without reading them.
+
+    Attributes:
+        source: ``official``, ``standin`` or ``user``; never ``auto``.
+        files: Files that will be read; empty for generated data.
+        identity: Cheap string that changes when the data may change (paths, sizes, modification times,
+            generator version and options). Maps to a known fingerprint, so that a stored run is found
+            again without reading the data.
+        request: The request this answers.
+    """
+
+    source: str
+    files: tuple[Path, ...]
+    identity: str
+    request: DataRequest
+
+
+class Dataset(ABC):
+    """A dataset, ours or a plugin's. Decorate the class with ``@dataset(id, ...)``."""
+
+    info: ClassVar[DatasetInfo]
+
+    @abstractmethod
+    def locate(self, request: DataRequest) -> Located:
+        """Decide where the data come from. Fast: no feature file is read.
+
+        Raises:
+            MissingDataError: Official files were demanded and are not there; the message gives the steps.
+            DataError: An option or split this dataset does not have.
+        """
+
+    @abstractmethod
+    def load(self, located: Located) -> MultimodalData:
+        """Read or generate the data and check them.
+
+        Raises:
+            DataError: A file that cannot be used, in one clear line.
+        """
