@@ -16,7 +16,7 @@ class UnknownNameError(BenchmarkError):
         from difflib import get_close_matches
 
         near = get_close_matches(name.lower(), valid, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         super().__init__(f"unknown {kind} {name!r}{hint} Valid: {', '.join(sorted(valid)) or 'none'}")
 
 

@@ -181,8 +181,9 @@ class Registry:
         origin = f"{package} (entry point)"
         try:
             cls = point.load()
-        except Exception as error:  # noqa: BLE001 - a broken plugin must not break the listing; the reason is shown
-            return Entry(point.name, origin, None, None, f"{type(error).__name__}: {error}", external=True)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken plugin must not break the listing; the reason is shown
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+            return Entry(point.name, origin, None, None, problem, external=True)
         info = getattr(cls, "info", None)
         if not isinstance(info, self.info_type):
             problem = f"{point.value} is not decorated with @{self.kind}(...)"
@@ -197,7 +198,10 @@ class Registry:
 
 def _read_source(file: Path, package: str, decorator: str, info_type: Any) -> list[Entry]:
     module = f"{package}.{file.stem}"
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except SyntaxError as error:
+        raise BenchmarkError(f"{file}:{error.lineno}: not valid Python: {error.msg}") from None
     entries = []
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
@@ -205,13 +209,25 @@ def _read_source(file: Path, package: str, decorator: str, info_type: Any) -> li
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
                 try:
-                    facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
-                    info = info_type(id=ast.literal_eval(call.args[0]), **facts)
-                except (ValueError, TypeError, IndexError) as error:
+                    info = info_type(*map(_literal, call.args), **_keywords(call))
+                except (ValueError, TypeError) as error:
                     where = f"{file}:{call.lineno}: @{decorator}"
-                    raise BenchmarkError(f"{where} takes literal arguments only: {error}") from None
+                    raise BenchmarkError(f"{where} takes the id and literal keywords only: {error}") from None
                 entries.append(Entry(info.id, module, info, file, target=f"{module}:{node.name}"))
     return entries
+
+
+def _keywords(call: ast.Call) -> dict[str, Any]:
+    if len(call.args) > 1:
+        raise ValueError(f"{ast.unparse(call.args[1])} needs a keyword")
+    return {keyword.arg or "**": _literal(keyword.value) for keyword in call.keywords}
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)} is not a literal") from None
 
 
 METHODS = Registry("method", "methods", "benchmark.methods", MethodInfo)

@@ -1,0 +1,72 @@
+"""Checks of the project: `nox` runs them all, `nox -s tests -- -k drcl` one of them with arguments.
+
+Every session runs in one environment, made once per Python version under .nox/ with plain venv and pip
+(torch alone weighs more than the checks together) and brought up to date when pyproject.toml or
+constraints.txt change.
+"""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["lint", "types", "layers", "tests"]
+nox.options.default_venv_backend = "none"  # environment() below makes the one they share
+
+ROOT = Path(__file__).parent
+INPUTS = ("pyproject.toml", "constraints.txt")
+
+
+def environment(session: nox.Session) -> Path:
+    """Return the folder of the shared environment's commands, installing the project first where needed."""
+    folder = session.cache_dir.parent / f"py{sys.version_info.major}.{sys.version_info.minor}"
+    commands = folder / ("Scripts" if os.name == "nt" else "bin")
+    wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS))
+    wanted.update(f"{ROOT}|{sys.version}".encode())
+    stamp = folder / "installed"
+    if not (stamp.exists() and stamp.read_text() == wanted.hexdigest()):
+        stamp.unlink(missing_ok=True)
+        session.run(sys.executable, "-m", "venv", str(folder), external=True)
+        pip = (str(commands / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        session.run(*pip, "--constraint", "constraints.txt", "--editable", ".[dev]", external=True)
+        stamp.write_text(wanted.hexdigest())
+    return commands
+
+
+def run(session: nox.Session, command: str, *arguments: str, **env: str) -> None:
+    """Run a command of the shared environment."""
+    session.run(str(environment(session) / command), *arguments, external=True, env=env)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite; two processes of one thread each beat one process of two threads."""
+    run(session, "pytest", "-n", "2", *session.posargs, OMP_NUM_THREADS="1")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types, strict for the harness."""
+    run(session, "mypy", *session.posargs)
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Which package may import which."""
+    run(session, "lint-imports", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed and memory, with the numbers printed."""
+    run(session, "pytest", "tests/bench", "--benchmark-enable", "--benchmark-only", *session.posargs)
