@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import combinations
 from types import MappingProxyType
 
 import numpy as np
@@ -173,6 +173,11 @@ def validate(data: MultimodalData, where: str = "") -> MultimodalData:
             raise DataError(
                 f"{place}{split.name} has {list(split.names)}, train has {list(data.train.names)}"
             )
+        if split.classes != data.classes or split.label_form != data.label_form:
+            raise DataError(
+                f"{place}{split.name} has {split.classes} classes, labels {split.label_form}; "
+                f"train has {data.classes}, {data.label_form}"
+            )
         for modality in split:
             _validate_modality(modality, split, f"{place}{split.name}/{modality.name}")
             if modality.dim != data.train[modality.name].dim:
@@ -199,8 +204,9 @@ def _validate_modality(m: Modality, split: Split, where: str) -> None:
         raise DataError(f"{where}: {value} at row {row}, column {column}; remove or repair that row")
     _validate_labels(m, split, where)
     if m.pair_ids is not None:
-        if m.pair_ids.shape != (len(m),):
-            raise DataError(f"{where}: {len(m)} rows but {m.pair_ids.shape} pair ids")
+        if m.pair_ids.shape != (len(m),) or not np.issubdtype(m.pair_ids.dtype, np.integer):
+            found = f"{m.pair_ids.dtype} {m.pair_ids.shape}"
+            raise DataError(f"{where}: pair ids must be one integer for each of {len(m)} rows, got {found}")
         if len(np.unique(m.pair_ids)) != len(m):
             raise DataError(f"{where}: a pair id occurs twice; one row per modality and item is expected")
 
@@ -226,7 +232,7 @@ def _validate_labels(m: Modality, split: Split, where: str) -> None:
 
 def _validate_pairs(split: Split, place: str) -> None:
     paired = [(m, m.pair_ids) for m in split if m.pair_ids is not None]
-    for (first, ids), (second, other_ids) in pairwise(paired):
+    for (first, ids), (second, other_ids) in combinations(paired, 2):
         common, i, j = np.intersect1d(ids, other_ids, return_indices=True)
         different = np.asarray(first.labels[i] != second.labels[j])
         wrong = different.any(axis=1) if different.ndim == 2 else different
@@ -263,12 +269,13 @@ def subsample(split: Split, rows: int, seed: int = 0) -> Split:
     order inside a class is a seeded permutation shared by paired modalities. Row order is kept.
     """
     kept: dict[str, Modality] = {}
+    items = np.unique(np.concatenate([_item_ids(m) for m in split]))
+    ranks = np.random.default_rng(seed).permutation(len(items))
     for modality in split:
         if len(modality) <= rows:
             kept[modality.name] = modality
             continue
-        ids = np.arange(len(modality)) if modality.pair_ids is None else modality.pair_ids
-        keys = np.random.default_rng(seed).permutation(int(ids.max()) + 1)[ids]
+        keys = ranks[np.searchsorted(items, _item_ids(modality))]
         labels = modality.labels if modality.labels.ndim == 1 else modality.labels.argmax(axis=1)
         order = np.lexsort((keys, labels))
         starts = np.searchsorted(labels[order], labels[order])  # first position of the row's class
@@ -277,3 +284,7 @@ def subsample(split: Split, rows: int, seed: int = 0) -> Split:
         count = max(rows, int((turn == 0).sum()))
         kept[modality.name] = modality.take(np.sort(order[served[:count]]))
     return replace(split, modalities=kept)
+
+
+def _item_ids(m: Modality) -> NDArray[np.int64]:
+    return np.arange(len(m)) if m.pair_ids is None else m.pair_ids
