@@ -1,0 +1,297 @@
+"""Every command. Options are read here, the work is done elsewhere and imported when a command needs it.
+
+Standard output holds the result (with ``--json`` exactly one JSON document); progress, warnings and errors
+go to standard error. Exit codes: 0 done, 1 checked and found wanting, 2 an error the user can set right,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from benchmark.cli_data import data_app
+from benchmark.cli_options import (
+    AsJson,
+    DataOptions,
+    DataRoot,
+    Dataset,
+    Results,
+    Source,
+    SplitName,
+    comma_list,
+    data_request,
+    emit,
+    one_line,
+    seed_list,
+)
+from benchmark.errors import BenchmarkError, UnknownNameError
+
+app = typer.Typer(
+    help="Reference benchmark for category-based cross-modal retrieval.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, verify, describe.")
+list_app = typer.Typer(no_args_is_help=True)
+app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
+
+Profile = Annotated[
+    str, typer.Option(help="paper: the publication's sizes; quick: minutes on two cores; auto.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a hyper-parameter; repeatable."),
+]
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Option(help="Method id, see `list methods`.")],
+    dataset: Dataset,
+    seeds: Annotated[str, typer.Option(help="Comma-separated; default 1,2,3 (paper) or 1 (quick).")] = "",
+    profile: Profile = "auto",
+    source: Source = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")] = "fp32",
+    changes: Changes = None,
+    split: SplitName = "",
+    data_root: DataRoot = None,
+    data_option: DataOptions = None,
+    scaling: Annotated[
+        str, typer.Option(help="raw features, or standardize by training statistics.")
+    ] = "raw",
+    modalities: Annotated[str, typer.Option(help="Only these, e.g. image,text.")] = "",
+    replicas: Annotated[str, typer.Option(help="Train seeds together, alone, or auto.")] = "auto",
+    results: Results = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute even if the run is stored.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run, compute nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; warnings stay.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, score and store one run; a run that is stored already is answered from the store."""
+    from benchmark.cli_progress import reporting
+    from benchmark.plan import RunSpec
+    from benchmark.published import compare
+    from benchmark.runner import execute, preview
+    from benchmark.store import Store
+
+    spec = RunSpec(
+        method=method,
+        dataset=dataset,
+        request=data_request(source, data_root, split, data_option),
+        profile=profile,
+        seeds=seed_list(seeds),
+        device=device,
+        precision=precision,
+        scaling=scaling,
+        modalities=comma_list(modalities),
+        overrides=tuple(changes or ()),
+        replicas=replicas,
+    )
+    store = Store(results)
+    with reporting(quiet=quiet) as reporter:
+        if dry_run:
+            emit(preview(spec, store, reporter), as_json)
+            return
+        outcome = execute(spec, store, reporter, force=force)
+    comparison = compare(outcome.run.record)
+    if as_json:
+        about = {"cached": outcome.cached, "stored": str(outcome.run.folder), "comparison": vars(comparison)}
+        emit({**outcome.run.record, **about}, as_json)
+        return
+    from benchmark import show
+
+    show.outcome(outcome, comparison)
+
+
+@list_app.command("methods")
+def list_methods(as_json: AsJson = False) -> None:
+    """Every registered method; one that cannot be imported with its reason."""
+    from benchmark.registry import METHODS
+
+    _list(METHODS, ("title", "year", "group", "modalities"), as_json)
+
+
+@list_app.command("datasets")
+def list_datasets(as_json: AsJson = False) -> None:
+    """Every registered dataset; one that cannot be imported with its reason."""
+    from benchmark.registry import DATASETS
+
+    _list(DATASETS, ("title", "modalities", "classes", "standin"), as_json)
+
+
+@app.command("show-config")
+def show_config(
+    method: Annotated[str, typer.Argument(help="Method id.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset id.")],
+    profile: Profile = "auto",
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every hyper-parameter of a method on a dataset, with its origin and source."""
+    from benchmark.plan import available, find_dataset
+    from benchmark.profile import choose_device, choose_profile
+    from benchmark.recipe import resolve
+    from benchmark.registry import METHODS
+
+    entry = available(METHODS.get(method))
+    found, _ = find_dataset(dataset, data_request("auto", None, "", None))
+    chosen, _ = choose_profile(profile, choose_device("auto"))
+    values = resolve(entry, found.id, chosen, changes or ())
+    if as_json:
+        recipe = {name: vars(value) for name, value in values.items()}
+        emit({"method": method, "dataset": found.id, "profile": chosen, "values": recipe}, as_json)
+        return
+    from benchmark import show
+
+    lines = [(name, json.dumps(v.value, default=str), v.origin, v.source) for name, v in values.items()]
+    show.rows(("name", "value", "origin", "source"), lines, f"{method} on {found.id}, {chosen} profile")
+
+
+@app.command()
+def results(results: Results = None, as_json: AsJson = False) -> None:
+    """What is stored."""
+    from benchmark.store import Store
+
+    store = Store(results)
+    runs, problems = store.all()
+    for problem in problems:
+        sys.stderr.write(f"WARNING: {problem}\n")
+    if as_json:
+        heavy = ("history", "config")
+        light = [{k: v for k, v in run.record.items() if k not in heavy} for run in runs]
+        stored = [{**record, "stored": str(run.folder)} for record, run in zip(light, runs, strict=True)]
+        emit({"root": str(store.root), "runs": stored, "damaged": problems}, as_json)
+        return
+    from benchmark import show
+
+    if not runs:
+        show.console().print(f"nothing stored in {store.root}", soft_wrap=True)
+    show.stored([run.record for run in runs])
+
+
+@app.command()
+def doctor(data_root: DataRoot = None, results: Results = None, as_json: AsJson = False) -> None:
+    """Examine this machine: packages, devices, data, folders."""
+    from benchmark.doctor import examine
+    from benchmark.plan import check_root
+    from benchmark.store import Store
+
+    found = examine(check_root(data_request("auto", data_root, "", None)), Store(results))
+    if as_json:
+        emit(found, as_json)
+    else:
+        from benchmark import show
+
+        show.doctor(found)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    files: Annotated[list[Path], typer.Argument(help=".mat or .npz files with embeddings and labels.")],
+    measure: Annotated[
+        list[str] | None, typer.Option(help="map@all, map@K or map_min@K; repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score embeddings from any source."""
+    from benchmark.embeddings import score_files
+
+    emit(score_files(files, tuple(measure or ("map@all", "map@50"))), as_json)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Method or dataset id.")], as_json: AsJson = False
+) -> None:
+    """Run the contract every method and dataset must keep."""
+    from benchmark.contract import check_dataset, check_method
+    from benchmark.plan import available
+    from benchmark.registry import DATASETS, METHODS
+
+    methods, datasets = METHODS.entries(), DATASETS.entries()
+    if name not in methods and name not in datasets:
+        raise UnknownNameError("method or dataset", name, [*methods, *datasets])
+    checked = check_method(available(methods[name])) if name in methods else []
+    checked += check_dataset(available(datasets[name])) if name in datasets else []
+    passed = all(each.passed for each in checked)
+    if as_json:
+        each_ = [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in checked]
+        emit({"name": name, "passed": passed, "checks": each_}, as_json)
+    else:
+        from benchmark import show
+
+        lines = [("passed" if c.passed else "FAILED", c.name, c.detail) for c in checked]
+        show.rows(("", "check", "detail"), lines, f"contract of {name}")
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _list(registry: Any, fields: tuple[str, ...], as_json: bool) -> None:
+    entries = registry.entries().values()
+    if as_json:
+        from dataclasses import asdict
+
+        document = [
+            {"id": e.id, "origin": e.origin, "problem": e.problem, "info": e.info and asdict(e.info)}
+            for e in entries
+        ]
+        emit(document, as_json)
+        return
+    from benchmark import show
+
+    usable = [e for e in entries if not e.problem]
+    show.rows(("id", *fields), [(e.id, *(_cell(getattr(e.info, f)) for f in fields)) for e in usable])
+    if broken := [(e.id, e.origin, e.problem) for e in entries if e.problem]:
+        show.rows(("id", "origin", "reason"), broken, "unavailable")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; errors of the user become one line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Typer brings its own click or uses the installed one; this is the base of its complaints in both.
+    usage_error = cast(type[Exception], typer.BadParameter.__base__)
+    try:
+        code = app(args=arguments, prog_name="python -m benchmark", standalone_mode=False)
+        sys.stdout.flush()
+    except BenchmarkError as error:
+        return _fail(str(error), arguments, 2)
+    except (KeyboardInterrupt, typer.Abort):
+        text = "interrupted; nothing was stored, and the same command goes on after the last finished phase"
+        return _fail(text, arguments, 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except usage_error as error:
+        # A group without a command has shown its help and says nothing more.
+        return _fail(text, arguments, 2) if (text := one_line(error)) else 2
+    return code if isinstance(code, int) else 0
+
+
+def _fail(text: str, arguments: list[str], code: int) -> int:
+    line = " ".join(text.split())
+    if "--json" in arguments:
+        emit({"error": line}, as_json=True)
+    else:
+        sys.stderr.write(f"error: {line}\n")
+    return code

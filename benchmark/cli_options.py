@@ -1,0 +1,88 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmark.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from benchmark.dataset import DataRequest
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
+]
+Dataset = Annotated[
+    str, typer.Option(help="Dataset id, see `list datasets`, or the path of a .toml description of your own.")
+]
+Source = Annotated[str, typer.Option(help="official files, standin (generated), or auto.")]
+SplitName = Annotated[str, typer.Option("--split", help="Another split than the dataset's default.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder with feature files, searched first.")]
+DataOptions = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the dataset; repeatable.")
+]
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", help="Folder of stored runs; default $BENCHMARK_RESULTS or results/runs."),
+]
+
+
+def seed_list(text: str) -> tuple[int, ...]:
+    """``1,2,3`` as numbers; empty text is no seeds.
+
+    Raises:
+        BenchmarkError: Anything else.
+    """
+    try:
+        return tuple(int(part) for part in comma_list(text))
+    except ValueError:
+        raise BenchmarkError(f"--seeds {text!r}: expected whole numbers such as 1,2,3") from None
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    """``a, b`` as ``("a", "b")``; empty text is the empty tuple."""
+    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+
+
+def data_request(source: str, root: Path | None, split: str, options: list[str] | None) -> DataRequest:
+    """What the user asked of a dataset.
+
+    Raises:
+        BenchmarkError: An option that is not ``name=value``.
+    """
+    from benchmark.dataset import DataRequest
+
+    pairs: dict[str, str] = {}
+    for option in options or ():
+        name, equals, value = option.partition("=")
+        if not (name.strip() and equals):
+            raise BenchmarkError(f"--data-option {option!r}: expected name=value")
+        pairs[name.strip()] = value.strip()
+    return DataRequest(source, root, split, pairs)
+
+
+def emit(document: Any, as_json: bool) -> None:
+    """A document on standard output: as JSON, or as indented lines."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=1, default=_plain) + "\n")
+        sys.stdout.flush()
+        return
+    from benchmark import show
+
+    show.tree(json.loads(json.dumps(document, default=_plain)))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy numbers and arrays
+        return value.tolist()
+    return dict(value) if hasattr(value, "keys") else str(value)
+
+
+def one_line(error: BaseException) -> str:
+    """What click has to say about a wrong option."""
+    return str(error.format_message()) if hasattr(error, "format_message") else str(error)

@@ -1,0 +1,214 @@
+"""The computing part of a run: fit on training and validation data, then score the test split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.data import MultimodalData, Split, standardize, subsample
+from benchmark.errors import TrainingError
+from benchmark.method import Method, Retriever, Run
+from benchmark.metrics import DirectionScores, evaluate, evaluate_one
+from benchmark.plan import Plan, pick_modalities
+from benchmark.recipe import ROWS
+from benchmark.record import as_array, describe_run, environment, plain
+
+if TYPE_CHECKING:
+    from benchmark.runner import Reporter
+
+MEASURES = ("map@all", "map@50")
+CHUNK = 8192
+"""Rows embedded at once."""
+
+Scores = dict[str, list[DirectionScores]]
+
+
+def compute(
+    plan: Plan, data: MultimodalData, load_seconds: float, checkpoints: Path, reporter: Reporter
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Train and score.
+
+    Args:
+        plan: The run; its key is known.
+        data: The dataset as loaded, all modalities.
+        load_seconds: How long loading took, for the record.
+        checkpoints: Folder the training loop may use to resume an interrupted run.
+        reporter: Where to report progress.
+
+    Returns:
+        The record, and the arrays to store with it: ``ap/<measure>/<query>-><database>`` with shape
+        ``(seeds, queries)`` in float32, and ``method/<name>`` for what the method handed back.
+
+    Raises:
+        UnsupportedError: The method cannot serve these data.
+        TrainingError: Training failed, or the model gives values that are not finite.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    device = torch.device(plan.device)
+    modalities = pick_modalities(plan.spec.modalities, data.modalities)
+    record = {"key": plan.key(), "started": started, **describe_run(plan, data, modalities)}
+    train, val, test = prepare(data, plan, modalities)
+    record["rows"] = {split.name: {m.name: len(m) for m in split} for split in (train, val, test)}
+    values = {name: value.value for name, value in plan.recipe.items() if name != ROWS}
+    method: Method = plan.method.load().from_values(values)
+    record["config"] = plain(asdict(method.config))
+    method.check(train)
+    torch.set_float32_matmul_precision("high" if plan.spec.precision == "tf32" else "highest")
+    run = Run(
+        seeds=plan.seeds,
+        device=device,
+        precision=plan.spec.precision,
+        replicas=plan.spec.replicas,
+        progress=reporter.epoch,
+        checkpoints=checkpoints,
+    )
+    seeds = ",".join(map(str, plan.seeds))
+    reporter.say(f"fit: {plan.method.id} on {device}, {plan.profile} profile, seeds {seeds}")
+    timings = {"load": load_seconds, "fit": 0.0, "embed": 0.0, "score": 0.0}
+    try:
+        with clock(timings, "fit", device):
+            retrievers = method.fit(train, val, run)
+        if len(retrievers) != len(plan.seeds):
+            raise TrainingError(
+                f"{plan.method.id} returned {len(retrievers)} models for {len(plan.seeds)} seeds"
+            )
+        reporter.say("score: ranking the test split in every direction")
+        with torch.no_grad():
+            scores = score(retrievers, test, run, timings)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        line = str(error).partition("\n")[0] or "out of memory"
+        raise TrainingError(f"{line}; try --replicas alone, a smaller batch, or the quick profile") from error
+    timings["total"] = sum(timings.values())
+    if device.type == "cuda":
+        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    warnings = [
+        f"{direction}, seed {seed}: {one.warning()}"
+        for direction, per_seed in scores.items()
+        for seed, one in zip(plan.seeds, per_seed, strict=True)
+        if one.warning()
+    ]
+    for warning in warnings:
+        reporter.warn(warning)
+    record |= {**environment(device), **results(scores)}
+    record |= {
+        "timings": {name: round(seconds, 4) for name, seconds in timings.items()},
+        "history": plain(run.history),
+        "notes": plain(run.notes),
+        "warnings": warnings,
+    }
+    arrays = {
+        f"ap/{measure}/{direction}": np.stack([as_array(one.ap[measure]) for one in per_seed])
+        for direction, per_seed in scores.items()
+        for measure in MEASURES
+    }
+    return record, arrays | {f"method/{name}": as_array(value) for name, value in run.arrays.items()}
+
+
+def prepare(data: MultimodalData, plan: Plan, modalities: tuple[str, ...]) -> tuple[Split, Split, Split]:
+    """Training, validation and test split of a run: restricted, scaled, then subsampled (never the test).
+
+    Args:
+        data: The dataset as loaded.
+        plan: The run; names scaling and the rows to keep.
+        modalities: Those of the run.
+    """
+    data = data.restrict(modalities)
+    if plan.spec.scaling == "standardize":
+        data = standardize(data)
+    rows = plan.recipe[ROWS].value
+    train = subsample(data.train, rows["train"]) if rows["train"] else data.train
+    val = subsample(data.val, rows["val"]) if rows["val"] else data.val
+    return train, val, data.test
+
+
+def score(retrievers: list[Retriever], test: Split, run: Run, timings: dict[str, float]) -> Scores:
+    """Every ordered pair of modalities, one entry per seed.
+
+    Embeddings are computed once per seed and modality, and both directions of a pair are scored from one
+    similarity. Models that score pairs directly are asked once per direction: nothing says that they are
+    symmetric.
+    """
+    features = {modality.name: run.tensor(modality.features) for modality in test}
+    labels = {modality.name: torch.as_tensor(modality.labels).to(run.device) for modality in test}
+    scores: Scores = {f"{a}->{b}": [] for a in test.names for b in test.names if a != b}
+    for seed, model in zip(run.seeds, retrievers, strict=True):
+        embedded: dict[str, Tensor] = {}
+        for a, b in combinations(test.names, 2):
+            with clock(timings, "embed", run.device):
+                direct = model.similarity(a, features[a], b, features[b])
+                if direct is None:
+                    for name in (a, b):
+                        if name not in embedded:
+                            embedded[name] = embed(model, name, features[name], seed)
+                else:
+                    reverse = model.similarity(b, features[b], a, features[a])
+            with clock(timings, "score", run.device):
+                if direct is None:
+                    pair = evaluate(embedded[a], labels[a], embedded[b], labels[b], measures=MEASURES)
+                else:
+                    pair = (
+                        evaluate_one(None, labels[a], None, labels[b], similarity=direct, measures=MEASURES),
+                        evaluate_one(None, labels[b], None, labels[a], similarity=reverse, measures=MEASURES),
+                    )
+            scores[f"{a}->{b}"].append(pair[0])
+            scores[f"{b}->{a}"].append(pair[1])
+    return scores
+
+
+def embed(model: Retriever, name: str, features: Tensor, seed: int) -> Tensor:
+    """Embeddings ``(n, d)`` of all rows of a modality, a chunk at a time.
+
+    Raises:
+        TrainingError: Not one row per item, or values that are not finite.
+    """
+    chunks = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
+    whole = torch.cat([model.embed(name, chunk) for chunk in chunks])
+    if whole.ndim != 2 or len(whole) != len(features):
+        raise TrainingError(
+            f"{name}, seed {seed}: {len(features)} rows became embeddings of shape {tuple(whole.shape)}"
+        )
+    if not bool(torch.isfinite(whole).all()):
+        raise TrainingError(f"{name}, seed {seed}: embeddings hold NaN or infinity; nothing is stored")
+    return whole
+
+
+def results(scores: Scores) -> dict[str, Any]:
+    """The numbers of a record, per measure, direction and seed."""
+    table = {
+        measure: {direction: [one.mean(measure) for one in each] for direction, each in scores.items()}
+        for measure in MEASURES
+    }
+    return {
+        "results": table,
+        "averages": {
+            measure: [sum(column) / len(column) for column in zip(*rows.values(), strict=True)]
+            for measure, rows in table.items()
+        },
+        "chance": {direction: each[0].chance for direction, each in scores.items()},
+        "ties": {direction: [one.ties for one in each] for direction, each in scores.items()},
+        "sizes": {
+            direction: {"queries": each[0].queries, "database": each[0].database}
+            for direction, each in scores.items()
+        },
+    }
+
+
+@contextmanager
+def clock(timings: dict[str, float], name: str, device: torch.device) -> Iterator[None]:
+    """Add the seconds of a block to ``timings[name]``, work queued on the device included."""
+    start = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    timings[name] += time.perf_counter() - start

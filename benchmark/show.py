@@ -1,0 +1,197 @@
+"""Records and lists as text for a terminal of 80 columns. Nothing here computes a result."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from statistics import fmean, stdev
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.published import Comparison
+from benchmark.runner import STANDIN_WARNING, Outcome
+
+SOURCES = {"official": "official data", "standin": "STAND-IN data", "user": "your own data"}
+
+
+def console() -> Console:
+    """Standard output, without guesses at markup or numbers in the text."""
+    return Console(file=sys.stdout, highlight=False, markup=False)
+
+
+def spread(values: Sequence[float], *, joiner: str = " ") -> str:
+    """``0.562 ±0.003``: mean and sample standard deviation; the mean alone for one value."""
+    mean = f"{fmean(values):.3f}"
+    return mean if len(values) < 2 else f"{mean}{joiner}±{stdev(values):.3f}"
+
+
+def outcome(found: Outcome, comparison: Comparison) -> None:
+    """The end of a run."""
+    record, out = found.run.record, console()
+    method, data = record["method"], record["dataset"]
+    seeds = record["seeds"]
+    of_seeds = f"mean ± sd over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})"
+    out.print(
+        f"\n{method['title']} on {data['title']}: {SOURCES[data['source']]}, {record['profile']} profile"
+    )
+    scores, chance = record["results"], record["chance"]
+    names = record["modalities"]
+    out.print(f"\nMAP@all, query (row) x database (column), {of_seeds} (random ranking)")
+    out.print(matrix(names, lambda way: f"{spread(scores['map@all'][way])}\n({chance[way]:.3f})"))
+    out.print("MAP@50")
+    out.print(matrix(names, lambda way: spread(scores["map@50"][way])))
+    averages = record["averages"]
+    out.print(f"Mean over {len(chance)} directions:")
+    out.print(f"  MAP@all {spread(averages['map@all'])} (random ranking {fmean(chance.values()):.3f})")
+    out.print(f"  MAP@50  {spread(averages['map@50'])}")
+    out.print("MAP@k: mean precision at the ranks of the relevant items found within k.")
+    beside_published(out, names, comparison)
+    for warning in record["warnings"]:
+        out.print(f"warning: {warning}")
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["timings"].items())
+    device = record["device"]
+    out.print(f"seeds {','.join(map(str, seeds))}; {record['precision']} on {device['type']}; {times}")
+    where = "answered from the store" if found.cached else "stored"
+    out.print(f"{where}: {found.run.folder}", soft_wrap=True)
+    if data["source"] == "standin":
+        out.print(Panel(Text(STANDIN_WARNING), title="warning", border_style="bold red", width=80))
+
+
+def beside_published(out: Console, names: Sequence[str], comparison: Comparison) -> None:
+    """Published numbers with the difference of ours, or one line that says why they are not shown."""
+    if comparison.reason:
+        out.print(f"published numbers not shown, not comparable: {comparison.reason}")
+        return
+    printed, off = comparison.published, comparison.difference
+    out.print("\nPublished MAP@all and the difference of this run (ours - published)")
+    out.print(
+        matrix(names, lambda way: f"{printed[way]:.3f}\n{off[way]:+.3f}" if way in printed else "not given")
+    )
+    if "avg" in printed:
+        out.print(f"published mean {printed['avg']:.3f}, ours {off['avg']:+.3f}")
+
+
+def matrix(names: Sequence[str], cell: Callable[[str], str]) -> Table:
+    """Queries x databases; ``cell`` gets ``query->database``. Fits 80 columns with five modalities."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for query in names:
+        cells = ["-" if query == name else cell(f"{query}->{name}") for name in names]
+        table.add_row(query, *cells)
+    return table
+
+
+def rows(headers: Sequence[str], lines: Iterable[Sequence[Any]], title: str = "") -> None:
+    """A plain table; long cells are folded, never cut."""
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(str(each)) for each in line))
+    out.print(table)
+
+
+def stored(records: Sequence[Mapping[str, Any]]) -> None:
+    """What is stored, one table per source and profile: their numbers must not be mixed."""
+
+    def terms(record: Mapping[str, Any]) -> tuple[str, str]:
+        return record["dataset"]["source"], record["profile"]
+
+    for (source, profile), group in groupby(sorted(records, key=terms), key=terms):
+        lines = [
+            (
+                record["method"]["id"],
+                record["dataset"]["id"],
+                ",".join(map(str, record["seeds"])),
+                spread(record["averages"]["map@all"]),
+                f"{fmean(record['chance'].values()):.3f}",
+                changes(record),
+                record["key"][:16],
+            )
+            for record in group
+        ]
+        title = f"{SOURCES[source]}, {profile} profile: MAP@all, mean over directions"
+        rows(("method", "dataset", "seeds", "MAP@all", "random", "changed", "run"), lines, title)
+
+
+def changes(record: Mapping[str, Any]) -> str:
+    """What sets a run apart from the plain one of its method, dataset and profile."""
+    found = [
+        f"{name}={value['value']}" for name, value in record["recipe"].items() if value["origin"] == "--set"
+    ]
+    if record["modalities"] != record["dataset"]["modalities"]:
+        found.append("+".join(record["modalities"]))
+    if record["scaling"] != "raw":
+        found.append(record["scaling"])
+    if record["precision"] != "fp32":
+        found.append(record["precision"])
+    return " ".join(found)
+
+
+def doctor(found: Mapping[str, Any]) -> None:
+    """What `doctor` found, the problems last, where they are seen."""
+    out = console()
+    rows(
+        ("package", "version", "wanted", "problem"),
+        [
+            (
+                name,
+                fact["version"],
+                f">={fact['wanted']}" if fact["wanted"] else "any",
+                fact["problem"] or "ok",
+            )
+            for name, fact in found["packages"].items()
+        ],
+        f"Python {found['python']}",
+    )
+    for device in found["devices"]:
+        facts = ", ".join(
+            f"{name} {value}" for name, value in device.items() if name not in {"device", "name"}
+        )
+        out.print(f"device {device['device']}: {device['name']}, {facts}", soft_wrap=True)
+    for name, folder in found["folders"].items():
+        out.print(
+            f"{name} folder: {folder['path']} ({folder['problem'] or 'can be written'})", soft_wrap=True
+        )
+    for root in found["data_roots"]:
+        out.print(f"data root: {root['path']}{'' if root['exists'] else ' (does not exist)'}", soft_wrap=True)
+    data = [(name, fact["official"], fact["standin"]) for name, fact in found["data"].items()]
+    rows(("dataset", "official files", "stand-in"), data)
+    if any(official == "missing" for _, official, _ in data):
+        out.print("`python -m benchmark data status` tells how to get missing files")
+    for problem in found["problems"]:
+        out.print(f"PROBLEM: {problem}", soft_wrap=True)
+    out.print("ready" if found["ok"] else "not ready")
+
+
+def tree(document: Any, indent: int = 0) -> None:
+    """Any JSON document as indented ``name: value`` lines."""
+    out, space = console(), "  " * indent
+    entries = document.items() if isinstance(document, Mapping) else ((None, each) for each in document)
+    for name, value in entries:
+        label = "-" if name is None else f"{name}:"
+        if value and (isinstance(value, Mapping) or (isinstance(value, list) and not _flat(value))):
+            out.print(f"{space}{label}", soft_wrap=True)
+            tree(value, indent + 1)
+        else:
+            text = ", ".join(map(_short, value)) if isinstance(value, list | Mapping) else _short(value)
+            out.print(f"{space}{label} {text or 'none'}", soft_wrap=True)
+
+
+def _flat(values: list[Any]) -> bool:
+    return not any(isinstance(each, Mapping | list) for each in values)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
