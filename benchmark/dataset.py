@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from benchmark.data import MultimodalData
+from benchmark.data import MultimodalData, validate
+from benchmark.errors import BenchmarkError, DataError
 from benchmark.registry import DatasetInfo
+
+Progress = Callable[[str], None]
+"""Called with a line of text now and then while something is downloaded."""
 
 
 def cache_folder() -> Path:
@@ -87,3 +91,70 @@ class Dataset(ABC):
         Raises:
             DataError: A file that cannot be used, in one clear line.
         """
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether ``fetch`` has a public location to get files from."""
+        return False
+
+    def status(self, request: DataRequest) -> dict[str, Any]:
+        """Where the data of a request would come from; reads no feature file and never fails.
+
+        Returns:
+            ``id``, ``title``, ``source`` (empty if the data cannot be had), ``files`` (``path``, ``bytes``),
+            ``identity``, ``fetchable`` and ``problem`` (empty, or why the data cannot be had). JSON-ready.
+        """
+        facts = {"id": self.info.id, "title": self.info.title, "fetchable": self.fetchable}
+        try:
+            located = self.locate(request)
+        except BenchmarkError as problem:
+            return {**facts, "source": "", "files": [], "identity": "", "problem": str(problem)}
+        files = _sizes(located.files)
+        return {
+            **facts,
+            "source": located.source,
+            "files": files,
+            "identity": located.identity,
+            "problem": "",
+        }
+
+    def fetch(self, request: DataRequest, progress: Progress | None = None) -> list[Path]:
+        """Get the published files from their public location, verified; nothing is fetched twice.
+
+        Args:
+            request: Where to look first.
+            progress: Called with a line of text now and then.
+
+        Returns:
+            The files.
+
+        Raises:
+            DataError: There is no public location, or the right file could not be had.
+        """
+        del request, progress
+        raise DataError(f"{self.info.id}: no public location is known; nothing to fetch")
+
+    def verify(self, request: DataRequest) -> dict[str, Any]:
+        """Read everything and check it.
+
+        Returns:
+            ``id``, ``source``, ``files`` (``path``, ``bytes``), ``fingerprint``, ``notes`` and ``problems``
+            (remarks that do not keep the data from being used). JSON-ready.
+
+        Raises:
+            DataError: The data cannot be used, in one line.
+        """
+        located = self.locate(request)
+        data = validate(self.load(located))
+        return {
+            "id": self.info.id,
+            "source": located.source,
+            "files": _sizes(located.files),
+            "fingerprint": data.fingerprint(),
+            "notes": list(data.notes),
+            "problems": [],
+        }
+
+
+def _sizes(files: tuple[Path, ...]) -> list[dict[str, Any]]:
+    return [{"path": str(file), "bytes": file.stat().st_size} for file in files]
