@@ -1,0 +1,229 @@
+"""A tiny method and a tiny dataset in packages of their own, to test the harness without ours.
+
+The harness finds them as it finds ours: by reading the sources, without importing them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+from benchmark import cli, plan, profile
+from benchmark.registry import DATASETS, METHODS, Registry
+
+METHOD = '''
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmark.method import Method, Retriever
+from benchmark.registry import method
+
+
+@dataclass(frozen=True)
+class Config:
+    ridge: float = 1.0
+    steps: int = 1
+    mode: str = "ok"
+    lr: dict = field(default_factory=dict)
+    unlisted: int = 7
+
+    def __post_init__(self):
+        if self.ridge < 0:
+            raise ValueError("ridge must not be negative")
+
+
+class Fitted(Retriever):
+    def __init__(self, maps, mode):
+        self.maps, self.mode = maps, mode
+
+    def embed(self, modality, features):
+        if self.mode == "nan":
+            return features[:, :2] * float("nan")
+        return features @ self.maps[modality]
+
+
+class Direct(Retriever):
+    """Scores pairs, and not symmetrically: the database item's first column is added."""
+
+    def similarity(self, query, queries, database, items):
+        return queries[:, :5] @ items[:, :5].T + items[:, 0]
+
+
+@method("toy", title="Toy", paper="Ridge regression", venue="Nowhere", year=2000, group="paired-free")
+class Toy(Method):
+    Config = Config
+
+    def fit(self, train, val, run):
+        log = Path(run.checkpoints) / "seen"
+        run.notes["resumed"] = log.exists()
+        log.write_text("begun")
+        with (run.checkpoints.parents[1] / "fits.log").open("a") as file:
+            file.write("fit\\n")
+        run.notes["rows"] = {s.name: {m.name: len(m) for m in s} for s in (train, val)}
+        run.notes["largest"] = max(float(abs(m.features).max()) for s in (train, val) for m in s)
+        run.history["main"] = {"loss": [[1.0 / (e + 1)] * len(run.seeds) for e in range(self.config.steps)]}
+        for epoch in range(self.config.steps):
+            run.progress("main", epoch + 1, self.config.steps, {"loss": 1.0 / (epoch + 1)})
+            if self.config.mode == "slow" and not run.notes["resumed"]:
+                time.sleep(0.05)
+        if self.config.mode == "fail":
+            from benchmark.errors import TrainingError
+            raise TrainingError("main: loss became nan")
+        if self.config.mode == "short":
+            return []
+        models = []
+        for seed in run.seeds:
+            maps = {}
+            for m in train:
+                x, y = run.tensor(m.features), run.tensor(train.label_matrix(m.name))
+                noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed)).to(y)
+                gram = x.T @ x + self.config.ridge * torch.eye(m.dim).to(x)
+                maps[m.name] = torch.linalg.solve(gram, x.T @ (y + 0.3 * noise))
+            models.append(Direct() if self.config.mode == "direct" else Fitted(maps, self.config.mode))
+        if self.config.mode == "ok":
+            run.arrays["maps"] = torch.stack([model.maps["image"] for model in models])
+        return models
+'''
+
+RECIPE = """
+[paper]
+ridge = { value = 2.0, source = "section 1" }
+steps = { value = 40, source = "section 2" }
+mode = { value = "ok", source = "ours" }
+lr = { value = { image = 1e-3, text = 2e-3 }, source = "public code" }
+[paper.blobs]
+ridge = { value = 3.0, source = "section 1, blobs" }
+[quick]
+steps = { value = 2, source = "quick" }
+[quick.blobs]
+lr = { value = { image = 5e-3, text = 5e-3 }, source = "quick, blobs" }
+"""
+
+DATASET = """
+import numpy as np
+
+from benchmark.data import Modality, MultimodalData, Split, validate
+from benchmark.dataset import Dataset, Located
+from benchmark.errors import DataError, MissingDataError
+from benchmark.registry import dataset
+
+NAMES = ("image", "text", "audio")
+
+
+@dataset("blobs", title="Blobs", modalities=NAMES, classes=4, citation="none", standin=True,
+         splits=("even", "odd"))
+class Blobs(Dataset):
+    def locate(self, request):
+        if request.split not in ("", "even", "odd"):
+            raise DataError(f"blobs has no split {request.split!r}")
+        files = [root / "blobs.txt" for root in request.roots() if (root / "blobs.txt").is_file()]
+        if request.source == "official" and not files:
+            raise MissingDataError("blobs: no blobs.txt; put it into --data-root")
+        if files and request.source != "standin":
+            return Located("official", (files[0],), f"{files[0]}|{files[0].stat().st_mtime_ns}", request)
+        return Located("standin", (), "blobs-1", request)
+
+    def load(self, located):
+        seed = int(located.files[0].read_text()) if located.files else 0
+        rng = np.random.default_rng(seed + (located.request.split == "odd"))
+        centers = {m: rng.normal(size=(4, 5 + i)) for i, m in enumerate(NAMES)}
+        splits = []
+        for name, rows in (("train", 1200), ("val", 600), ("test", 60)):
+            labels = rng.integers(0, 4, rows)
+            modalities = {}
+            for m in NAMES:
+                x = centers[m][labels] + rng.normal(size=(rows, centers[m].shape[1]))
+                x = x + (1e4 if name == "test" and m == "audio" else 0)
+                modalities[m] = Modality(m, x.astype(np.float32), labels, np.arange(rows))
+            splits.append(Split(name, modalities, 4))
+        return validate(MultimodalData("blobs", located.source, *splits))
+"""
+
+DRIVER = """
+import sys
+from benchmark.registry import DATASETS, METHODS
+METHODS.package, DATASETS.package = "toy_methods", "toy_datasets"
+from benchmark.cli import main
+code = main(sys.argv[1:])
+if __name__ == "__main__":
+    sys.exit(code)
+"""
+
+
+class World:
+    """A folder with the toy packages, its own results and cache, and both ways to run commands in it."""
+
+    def __init__(self, folder, monkeypatch, recipe=RECIPE):
+        self.folder = folder
+        self.results = folder / "results"
+        for package, files in {
+            "toy_methods": {"toy.py": METHOD, "toy.toml": recipe},
+            "toy_datasets": {"blobs.py": DATASET},
+        }.items():
+            (folder / package).mkdir()
+            for name, text in {"__init__.py": "", **files}.items():
+                if text is not None:
+                    (folder / package / name).write_text(text, encoding="utf-8")
+        (folder / "drive.py").write_text(DRIVER, encoding="utf-8")
+        self.variables = {
+            "BENCHMARK_RESULTS": str(self.results),
+            "BENCHMARK_CACHE": str(folder / "cache"),
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "80",
+        }
+        for name, value in self.variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+        monkeypatch.syspath_prepend(str(folder))
+        for name in [m for m in sys.modules if m.partition(".")[0] in {"toy_methods", "toy_datasets"}]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr(METHODS, "package", "toy_methods")
+        monkeypatch.setattr(DATASETS, "package", "toy_datasets")
+        for cached in (Registry.entries, profile.cuda_likely, plan.metric_version):
+            cached.cache_clear()
+
+    def close(self):
+        """Let the registries forget the toys."""
+        Registry.entries.cache_clear()
+        profile.cuda_likely.cache_clear()
+
+    def call(self, capsys, *arguments):
+        """Run a command in this process: exit code, standard output, standard error."""
+        capsys.readouterr()
+        code = cli.main([str(each) for each in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    def json(self, capsys, *arguments):
+        """Run a command with --json and return its one document."""
+        code, out, err = self.call(capsys, *arguments, "--json")
+        assert code == 0, out + err
+        return json.loads(out)
+
+    def start(self, *arguments, **options):
+        """Start a command in a process of its own."""
+        command = [sys.executable, str(self.folder / "drive.py"), *map(str, arguments)]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    @property
+    def fits(self):
+        """How often a model was fitted."""
+        log = self.results / "fits.log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    @property
+    def stored(self):
+        """Names of all complete run folders."""
+        return sorted(f.name for f in self.results.glob("*") if f.is_dir() and not f.name.startswith("."))
