@@ -10,6 +10,7 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -93,6 +94,21 @@ def test_options_and_sessions_in_the_readmes_text_exist():
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^):]+)\)", README))
 def test_a_file_the_readme_links_to_exists(target):
     assert (ROOT / target).is_file()
+
+
+def test_the_readmes_description_of_own_features_works(tmp_path, capsys):
+    from benchmark.cli import main
+
+    (tmp_path / "flowers.toml").write_text(re.search(r"^```toml\n(.*?)^```", README, re.M | re.S)[1])
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, rows in (("train", 30), ("test", 6)):
+        for modality, width in (("photo", 5), ("caption", 3)):
+            arrays[f"{split}_{modality}"] = rng.normal(size=(rows, width))
+            arrays[f"{split}_{modality}_labels"] = np.array(["rose", "tulip", "lily"])[np.arange(rows) % 3]
+    np.savez(tmp_path / "flowers.npz", **arrays)
+    assert main(["data", "describe", str(tmp_path / "flowers.toml"), "--json"]) == 0
+    assert "photo" in capsys.readouterr().out
 
 
 def test_versions_agree():
