@@ -20,7 +20,7 @@ from benchmark.dataset import Progress
 from benchmark.errors import DataError
 
 POINTER = b"version https://git-lfs"
-BLOCK = 1 << 18
+BLOCK = 1 << 16  # bytes; what a broken transfer loses at most
 ATTEMPTS = 5
 
 

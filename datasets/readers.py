@@ -42,6 +42,7 @@ DAMAGED = (
     KeyError,
     IndexError,
     AttributeError,
+    NameError,
     NotImplementedError,
     RuntimeError,
     MemoryError,
@@ -261,7 +262,7 @@ def _hdf5_value(file: Any, item: Any, *, matlab: bool) -> Value:
     value = np.asarray(item[()])
     if item.attrs.get("MATLAB_empty", 0):  # an empty array is stored as its shape
         return np.zeros(tuple(map(int, value.ravel())))
-    if item.dtype == h5py.ref_dtype:  # a cell array, stored in MATLAB's column order
+    if h5py.check_ref_dtype(item.dtype) is not None:  # a cell array, stored in MATLAB's column order
         return [_hdf5_value(file, file[reference], matlab=matlab) for reference in value.ravel()]
     kind = item.attrs.get("MATLAB_class", b"")
     if kind == b"char":

@@ -1,0 +1,268 @@
+"""Finding files, and fetching them from a local HTTP server that misbehaves in every way we know of."""
+
+import hashlib
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from benchmark.dataset import DataRequest
+from benchmark.errors import DataError
+from datasets.files import Remote, download, find, fits, git_blob_id, identity, listing
+from datasets.wikipedia import Wikipedia
+
+CONTENT = np.random.default_rng(0).bytes(600_000)
+BLOB = hashlib.sha1(b"blob 600000\0" + CONTENT).hexdigest()
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 600000\n"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT under paths that name their misbehaviour; ``seen`` records (path, Range header)."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.seen = []
+
+    def handle_error(self, request, client_address):
+        pass  # the client hangs up on purpose
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        way, asked = self.path[1:], self.headers.get("Range")
+        first = way not in [path for path, _ in self.server.seen]
+        self.server.seen.append((way, asked))
+        body = {"wrong": CONTENT[::-1], "pointer": POINTER, "short": CONTENT[:-5]}.get(way, CONTENT)
+        if way == "404":
+            return self.send_error(404)
+        if way == "endless":  # no Content-Length
+            self.send_response(200)
+            self.end_headers()
+            return self.wfile.write(body)
+        start = int(asked[6:-1]) if asked and way != "norange" else 0
+        if start >= len(body):
+            return self.send_error(416)
+        shift = 1 if way == "shifted" and start else 0
+        self.send_response(206 if asked and way != "norange" else 200)
+        self.send_header("Content-Range", f"bytes {start + shift}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        breaks = (way == "breaks-once" and first) or way in ("stops-at-once", "breaks-always")
+        if breaks:
+            stop = start if way == "stops-at-once" else start + 100_000
+            self.wfile.write(body[start:stop])
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        return self.wfile.write(body[start:])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def remote(*urls, **facts):
+    return Remote("x.mat", urls, **({"blob": BLOB} | facts))
+
+
+def is_complete(folder):
+    return [p.name for p in folder.iterdir()] == ["x.mat"] and (folder / "x.mat").read_bytes() == CONTENT
+
+
+def resumed_at(header):
+    return int(header.removeprefix("bytes=").removesuffix("-"))
+
+
+def test_git_blob_ids_are_gits(tmp_path):
+    (tmp_path / "empty").touch()
+    assert git_blob_id(tmp_path / "empty") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    (tmp_path / "hello").write_bytes(b"hello\n")
+    assert git_blob_id(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_a_file_is_fetched_once(server, tmp_path):
+    said = []
+    for _ in range(2):
+        assert download(remote(server.url("full")), tmp_path / "new", said.append) == tmp_path / "new/x.mat"
+        assert is_complete(tmp_path / "new")
+    assert server.seen == [("full", None)]
+    assert said[-1] == "x.mat: 0.6 of 0.6 MB"
+
+
+def test_sha256_is_accepted_too(server, tmp_path):
+    download(remote(server.url("full"), blob="", sha256=hashlib.sha256(CONTENT).hexdigest()), tmp_path)
+    assert is_complete(tmp_path)
+    with pytest.raises(DataError, match=r"wrong content \(sha256"):
+        download(Remote("y.mat", (server.url("full"),), sha256="0" * 64), tmp_path)
+
+
+def test_a_wrong_file_of_that_name_is_replaced(server, tmp_path):
+    (tmp_path / "x.mat").write_bytes(b"old")
+    download(remote(server.url("full")), tmp_path)
+    assert is_complete(tmp_path)
+
+
+def test_a_broken_transfer_is_resumed(server, tmp_path):
+    download(remote(server.url("breaks-once")), tmp_path)
+    assert is_complete(tmp_path)
+    (_, first), (_, second) = server.seen
+    assert first is None
+    assert 0 < resumed_at(second) <= 100_000  # where the server broke off, less what was under way
+
+
+def test_an_earlier_call_is_resumed(server, tmp_path):
+    (tmp_path / "x.mat.part").write_bytes(CONTENT[:250_000])
+    download(remote(server.url("full")), tmp_path)
+    assert is_complete(tmp_path)
+    assert server.seen == [("full", "bytes=250000-")]
+
+
+def test_what_one_mirror_began_another_ends(server, tmp_path):
+    download(remote(server.url("404"), server.url("breaks-always"), server.url("full")), tmp_path)
+    assert is_complete(tmp_path)
+    assert server.seen[0] == ("404", None)
+    assert server.seen[-1][0] == "full"
+    assert 100_000 < resumed_at(server.seen[-1][1]) <= 500_000  # several attempts of 100,000 bytes each
+
+
+def test_a_server_without_ranges_sends_everything_again(server, tmp_path):
+    (tmp_path / "x.mat.part").write_bytes(CONTENT[:250_000])
+    download(remote(server.url("norange")), tmp_path)
+    assert is_complete(tmp_path)
+
+
+def test_a_complete_part_is_only_verified(server, tmp_path):
+    (tmp_path / "x.mat.part").write_bytes(CONTENT)
+    download(remote(server.url("full")), tmp_path)
+    assert is_complete(tmp_path)
+    assert server.seen == [("full", "bytes=600000-")]
+
+
+@pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * 700_000])
+def test_a_stale_part_is_thrown_away(stale, server, tmp_path):
+    (tmp_path / "x.mat.part").write_bytes(stale)
+    download(remote(server.url("full")), tmp_path)
+    assert is_complete(tmp_path)
+    assert server.seen[-1] == ("full", None)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    {
+        "404": "HTTP 404",
+        "wrong": "wrong content .git blob .* expected .*; 600000 bytes",
+        "short": "wrong content .* 599995 bytes",
+        "pointer": "Git LFS pointer",
+        "stops-at-once": "broke off",
+        "breaks-always": "broke off",
+    }.items(),
+)
+def test_a_wrong_answer_leaves_no_file(way, reason, server, tmp_path):
+    with pytest.raises(DataError, match=reason) as caught:
+        download(remote(server.url(way)), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "x.mat was not fetched" in str(caught.value)
+    assert not (tmp_path / "x.mat").exists()
+    kept = way in ("stops-at-once", "breaks-always")  # only what may be resumed stays
+    assert not (tmp_path / "x.mat.part").exists() or kept
+
+
+def test_another_range_than_asked_for_is_refused(server, tmp_path):
+    (tmp_path / "x.mat.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(DataError, match="another range"):
+        download(remote(server.url("shifted")), tmp_path)
+
+
+@pytest.mark.parametrize("way", ["full", "endless"])
+def test_a_file_over_the_limit_is_refused(way, server, tmp_path):
+    with pytest.raises(DataError, match="larger than the limit of 1000 bytes"):
+        download(remote(server.url(way), limit=1000), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_length_is_no_obstacle(server, tmp_path):
+    download(remote(server.url("endless")), tmp_path)
+    assert is_complete(tmp_path)
+
+
+def test_offline_is_said(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/x"
+        with pytest.raises(DataError, match=r"cannot reach it .*without a network, copy the file there"):
+            download(remote(url, url), tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot store"):
+        download(remote(server.url("full")), tmp_path / "file" / "below")
+
+
+def test_fetching_a_dataset_fills_the_cache(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
+    monkeypatch.delenv("BENCHMARK_DATA", raising=False)
+    wanted = Remote("wiki.mat", (server.url("404"), server.url("full")), blob=BLOB)
+    monkeypatch.setattr(Wikipedia, "remotes", (wanted,))
+    dataset, request = Wikipedia(), DataRequest(source="official")
+    assert dataset.fetch(request) == dataset.fetch(request) == [tmp_path / "data/wikipedia/wiki.mat"]
+    assert len(server.seen) == 2
+    assert dataset.locate(request).files == (tmp_path / "data/wikipedia/wiki.mat",)
+
+
+# --- finding ---
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_two_folder_levels_are_searched_nearest_first(tmp_path):
+    near, far, deep = tmp_path / "b/wiki.mat", tmp_path / "a/b/wiki.mat", tmp_path / "a/b/c/wiki.mat"
+    touch(near, far, deep, tmp_path / ".hidden/wiki.mat")
+    assert [p for p in listing(tmp_path) if p.name == "wiki.mat"] == [near, far]
+    assert find([("wiki.mat",)], [tmp_path / "absent", tmp_path]) == (near,)
+    assert find([("wiki.mat",)], [tmp_path / "a/b/c"]) == (deep,)
+    assert find([("wiki.mat",)], [deep]) == (deep,)
+
+
+def test_earlier_roots_then_earlier_names_win(tmp_path):
+    touch(tmp_path / "one/second.mat", tmp_path / "two/first.mat", tmp_path / "two/second.mat")
+    groups = [("first.mat",), ("second.mat",)]
+    assert find(groups, [tmp_path / "one", tmp_path / "two"])[0] == tmp_path / "one/second.mat"
+    assert find(groups, [tmp_path / "two"])[0] == tmp_path / "two/first.mat"
+
+
+def test_a_group_is_found_only_complete(tmp_path):
+    touch(tmp_path / "a/x.mat", tmp_path / "b/x.mat", tmp_path / "b/y.mat")
+    assert find([("x.mat", "y.mat")], [tmp_path]) == (tmp_path / "b/x.mat", tmp_path / "b/y.mat")
+    assert find([("x.mat", "z.mat")], [tmp_path]) == ()
+
+
+def test_patterns_may_name_the_folder(tmp_path):
+    assert fits(tmp_path / "XMedia/Features.mat", "xmedia/features.mat")
+    assert fits(tmp_path / "wiki_data/images.mat", "wiki*/images.mat")
+    assert not fits(tmp_path / "other/Features.mat", "xmedia/features.mat")
+
+
+def test_the_identity_follows_the_file(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"a")
+    before = identity([path])
+    assert identity([path]) == before
+    path.write_bytes(b"ab")
+    assert identity([path]) != before
