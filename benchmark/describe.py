@@ -114,9 +114,9 @@ def _problems(data: MultimodalData, splits: dict[str, dict[str, dict[str, Any]]]
                 found.append(f"{where}: {facts['constant_columns']} columns are constant")
     for m in data.modalities:
         known = np.unique(_keys(data.train[m].features))
-        for split in (data.val, data.test):
-            if shared := int(np.isin(_keys(split[m].features), known).sum()):
-                found.append(f"{split.name}/{m}: {shared} rows are exact copies of training rows")
+        for later in (data.val, data.test):
+            if shared := int(np.isin(_keys(later[m].features), known).sum()):
+                found.append(f"{later.name}/{m}: {shared} rows are exact copies of training rows")
     return found + _scales(splits["train"])
 
 
