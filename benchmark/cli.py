@@ -240,6 +240,9 @@ def check(
         raise typer.Exit(1)
 
 
+INTERRUPTED = "interrupted; nothing was stored, and the same command goes on after the last finished phase"
+
+
 def _list(registry: Any, fields: tuple[str, ...], as_json: bool) -> None:
     entries = registry.entries().values()
     if as_json:
@@ -276,15 +279,16 @@ def main(arguments: list[str] | None = None) -> int:
     except BenchmarkError as error:
         return _fail(str(error), arguments, 2)
     except (KeyboardInterrupt, typer.Abort):
-        text = "interrupted; nothing was stored, and the same command goes on after the last finished phase"
-        return _fail(text, arguments, 130)
+        code = 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except usage_error as error:
         # A group without a command has shown its help and says nothing more.
         return _fail(text, arguments, 2) if (text := one_line(error)) else 2
+    if code == 130:  # newer typer turns an interrupt into this code
+        return _fail(INTERRUPTED, arguments, 130)
     return code if isinstance(code, int) else 0
 
 

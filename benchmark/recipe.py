@@ -17,6 +17,7 @@ a recipe imports neither torch nor the method.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,6 +131,8 @@ def parse_override(text: str) -> tuple[str, tuple[str, ...], Any]:
         document = {"value": right}
     # A right side with a line break could smuggle in a second key; it is then an ordinary string.
     value = document["value"] if set(document) == {"value"} else right
+    if not _finite(value):
+        raise RecipeError(f"--set {text!r}: not a finite number")
     return names[0], tuple(names[1:]), value
 
 
@@ -194,6 +197,8 @@ def _complete_rows(given: Value | None, default: Value) -> Value:
 def _value(file: Path, section: str, name: str, item: Any) -> Value:
     if not isinstance(item, dict) or set(item) != {"value", "source"} or not isinstance(item["source"], str):
         raise RecipeError(f'{file}: [{section}] {name} must be {{ value = ..., source = "..." }}')
+    if not _finite(item["value"]):
+        raise RecipeError(f"{file}: [{section}] {name} is not a finite number")
     return Value(item["value"], item["source"], section)
 
 
@@ -223,6 +228,12 @@ def _uniform(table: Mapping[str, Any]) -> bool:
 
 def _any_of(table: Mapping[str, Any], otherwise: Any) -> Any:
     return next(iter(table.values()), otherwise)
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Mapping | list):
+        return all(map(_finite, value.values() if isinstance(value, Mapping) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _kind(value: Any) -> str:

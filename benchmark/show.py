@@ -42,7 +42,7 @@ def outcome(found: Outcome, comparison: Comparison) -> None:
     )
     scores, chance = record["results"], record["chance"]
     names = record["modalities"]
-    out.print(f"\nMAP@all, query (row) x database (column), {of_seeds} (random ranking)")
+    out.print(f"\nMAP@all, {of_seeds}; in brackets: a random ranking\nrow = query, column = database")
     out.print(matrix(names, lambda way: f"{spread(scores['map@all'][way])}\n({chance[way]:.3f})"))
     out.print("MAP@50")
     out.print(matrix(names, lambda way: spread(scores["map@50"][way])))
@@ -56,7 +56,8 @@ def outcome(found: Outcome, comparison: Comparison) -> None:
         out.print(f"warning: {warning}")
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["timings"].items())
     device = record["device"]
-    out.print(f"seeds {','.join(map(str, seeds))}; {record['precision']} on {device['type']}; {times}")
+    out.print(f"seeds {','.join(map(str, seeds))}; {record['precision']} on {device['type']}")
+    out.print(f"time: {times}")
     where = "answered from the store" if found.cached else "stored"
     out.print(f"{where}: {found.run.folder}", soft_wrap=True)
     if data["source"] == "standin":
@@ -74,13 +75,13 @@ def beside_published(out: Console, names: Sequence[str], comparison: Comparison)
         matrix(names, lambda way: f"{printed[way]:.3f}\n{off[way]:+.3f}" if way in printed else "not given")
     )
     if "avg" in printed:
-        out.print(f"published mean {printed['avg']:.3f}, ours {off['avg']:+.3f}")
+        out.print(f"published mean {printed['avg']:.3f}, this run {off['avg']:+.3f}")
 
 
 def matrix(names: Sequence[str], cell: Callable[[str], str]) -> Table:
     """Queries x databases; ``cell`` gets ``query->database``. Fits 80 columns with five modalities."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for query in names:
@@ -89,12 +90,12 @@ def matrix(names: Sequence[str], cell: Callable[[str], str]) -> Table:
     return table
 
 
-def rows(headers: Sequence[str], lines: Iterable[Sequence[Any]], title: str = "") -> None:
-    """A plain table; long cells are folded, never cut."""
+def rows(headers: Sequence[str], lines: Iterable[Sequence[Any]], title: str = "", *, whole: str = "") -> None:
+    """A plain table; long cells are folded, never cut, except in the column ``whole``, which is kept."""
     out = console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left")
     for header in headers:
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header == whole)
     for line in lines:
         table.add_row(*(Text(str(each)) for each in line))
     out.print(table)
@@ -120,7 +121,8 @@ def stored(records: Sequence[Mapping[str, Any]]) -> None:
             for record in group
         ]
         title = f"{SOURCES[source]}, {profile} profile: MAP@all, mean over directions"
-        rows(("method", "dataset", "seeds", "MAP@all", "random", "changed", "run"), lines, title)
+        headers = ("method", "dataset", "seeds", "MAP@all", "random", "changed", "run")
+        rows(headers, lines, title, whole="run")
 
 
 def changes(record: Mapping[str, Any]) -> str:
