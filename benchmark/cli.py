@@ -11,11 +11,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
 from benchmark.cli_data import data_app
+from benchmark.cli_list import list_app
 from benchmark.cli_options import (
     AsJson,
     DataOptions,
@@ -41,7 +42,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, verify, describe.")
-list_app = typer.Typer(no_args_is_help=True)
 app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
 
 Profile = Annotated[
@@ -113,22 +113,6 @@ def run(
     from benchmark import show
 
     show.outcome(outcome, comparison)
-
-
-@list_app.command("methods")
-def list_methods(as_json: AsJson = False) -> None:
-    """Every registered method; one that cannot be imported with its reason."""
-    from benchmark.registry import METHODS
-
-    _list(METHODS, ("title", "year", "group", "modalities"), as_json)
-
-
-@list_app.command("datasets")
-def list_datasets(as_json: AsJson = False) -> None:
-    """Every registered dataset; one that cannot be imported with its reason."""
-    from benchmark.registry import DATASETS
-
-    _list(DATASETS, ("title", "modalities", "classes", "standin"), as_json)
 
 
 @app.command("show-config")
@@ -218,13 +202,14 @@ def check(
     name: Annotated[str, typer.Argument(help="Method or dataset id.")], as_json: AsJson = False
 ) -> None:
     """Run the contract every method and dataset must keep."""
-    from benchmark.contract import check_dataset, check_method
     from benchmark.plan import available
     from benchmark.registry import DATASETS, METHODS
 
     methods, datasets = METHODS.entries(), DATASETS.entries()
     if name not in methods and name not in datasets:
         raise UnknownNameError("method or dataset", name, [*methods, *datasets])
+    from benchmark.contract import check_dataset, check_method
+
     checked = check_method(available(methods[name])) if name in methods else []
     checked += check_dataset(available(datasets[name])) if name in datasets else []
     passed = all(each.passed for each in checked)
@@ -241,31 +226,6 @@ def check(
 
 
 INTERRUPTED = "interrupted; nothing was stored, and the same command goes on after the last finished phase"
-
-
-def _list(registry: Any, fields: tuple[str, ...], as_json: bool) -> None:
-    entries = registry.entries().values()
-    if as_json:
-        from dataclasses import asdict
-
-        document = [
-            {"id": e.id, "origin": e.origin, "problem": e.problem, "info": e.info and asdict(e.info)}
-            for e in entries
-        ]
-        emit(document, as_json)
-        return
-    from benchmark import show
-
-    usable = [e for e in entries if not e.problem]
-    show.rows(("id", *fields), [(e.id, *(_cell(getattr(e.info, f)) for f in fields)) for e in usable])
-    if broken := [(e.id, e.origin, e.problem) for e in entries if e.problem]:
-        show.rows(("id", "origin", "reason"), broken, "unavailable")
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ Some = Annotated[str, typer.Argument(metavar="[DATASET]", help="Dataset id; defa
 @data_app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Every dataset, as `list datasets`."""
-    from benchmark.cli import list_datasets
+    from benchmark.cli_list import list_datasets
 
     list_datasets(as_json=as_json)
 

@@ -1,0 +1,55 @@
+"""The ``list`` commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from benchmark.cli_options import AsJson, emit
+
+if TYPE_CHECKING:
+    from benchmark.registry import Registry
+
+list_app = typer.Typer(no_args_is_help=True)
+
+
+@list_app.command("methods")
+def list_methods(as_json: AsJson = False) -> None:
+    """Every registered method; one that cannot be imported with its reason."""
+    from benchmark.registry import METHODS
+
+    _list(METHODS, ("title", "year", "group", "modalities"), as_json)
+
+
+@list_app.command("datasets")
+def list_datasets(as_json: AsJson = False) -> None:
+    """Every registered dataset; one that cannot be imported with its reason."""
+    from benchmark.registry import DATASETS
+
+    _list(DATASETS, ("title", "modalities", "classes", "standin"), as_json)
+
+
+def _list(registry: Registry, fields: tuple[str, ...], as_json: bool) -> None:
+    entries = registry.entries().values()
+    if as_json:
+        from dataclasses import asdict
+
+        document = [
+            {"id": e.id, "origin": e.origin, "problem": e.problem, "info": e.info and asdict(e.info)}
+            for e in entries
+        ]
+        emit(document, as_json)
+        return
+    from benchmark import show
+
+    usable = [e for e in entries if not e.problem]
+    show.rows(("id", *fields), [(e.id, *(_cell(getattr(e.info, f)) for f in fields)) for e in usable])
+    if broken := [(e.id, e.origin, e.problem) for e in entries if e.problem]:
+        show.rows(("id", "origin", "reason"), broken, "unavailable")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
