@@ -1,0 +1,500 @@
+"""MCCA: what the mathematics says of it, against an independent dense solution of the definition."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from benchmark import pairing
+from benchmark.data import Modality, MultimodalData, Split, standardize
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.method import Run, derive_seed
+from benchmark.metrics import evaluate
+from benchmark.recipe import resolve
+from benchmark.registry import METHODS
+from methods import multiset
+from methods.mcca import MCCA, MCCAConfig
+from methods.multiset import Problem, couple_joint, couple_truncated, principal_axes
+
+DIMS = {"image": 9, "text": 6, "audio": 4, "3d": 12, "video": 5}
+ROWS = {"image": 40, "text": 40, "audio": 17, "3d": 8, "video": 23}
+
+
+def make_split(
+    rows=None, names=("image", "text", "audio", "3d", "video"), *, name="train", classes=4, **options
+):
+    """Class centres plus noise, seen through a fixed random map per modality; image and text share items."""
+    rows = rows or ROWS
+    noise, dims = options.get("noise", 0.5), options.get("dims", DIMS)
+    rng = np.random.default_rng([options.get("seed", 0), len(name)])
+    centres = np.random.default_rng(99).normal(size=(classes, 8))
+    modalities = {}
+    for number, m in enumerate(names):
+        labels = np.random.default_rng(0 if m in ("image", "text") else number).permutation(
+            np.arange(rows[m]) % classes
+        )
+        view = np.random.default_rng(number + 50).normal(size=(8, dims[m]))
+        x = centres[labels] @ view + noise * rng.normal(size=(rows[m], dims[m]))
+        ids = np.arange(rows[m]) if m in ("image", "text") else None
+        modalities[m] = Modality(m, x.astype(np.float32), labels, ids)
+    return Split(name, modalities, classes)
+
+
+def fit(train, val=None, seeds=(1,), **values):
+    run = Run(seeds=seeds)
+    values = {"kappa": 0.1, "k": 3} | values
+    return MCCA(MCCAConfig(**values)).fit(train, val or train, run), run
+
+
+def embed(model, split):
+    return {m.name: model.embed(m.name, torch.from_numpy(m.features)) for m in split}
+
+
+def mean_map(model, split, a, b):
+    x = embed(model, split.restrict((a, b)))
+    y = {m.name: torch.from_numpy(m.labels) for m in split}
+    return [each.mean("map@all") for each in evaluate(x[a], y[a], x[b], y[b], measures=("map@all",))]
+
+
+def problem_of(matrices):
+    """Every matrix whole and in order."""
+    count = torch.ones(len(matrices[0]), dtype=torch.int64)
+    axes = [principal_axes(torch.as_tensor(x), count) for x in matrices]
+    return Problem(axes, couple_joint([torch.arange(len(count))] * len(axes), [count] * len(axes)))
+
+
+def definition(blocks, covariances, kappa, k):
+    """Top eigenvalues and stacked directions of A w = lambda B w, formed in full (a separate solution)."""
+    dims = [len(c) for c in covariances]
+    A = np.block([
+        [np.zeros((du, dv)) if u == v else blocks(u, v) for v, dv in enumerate(dims)]
+        for u, du in enumerate(dims)
+    ])  # fmt: skip
+    B = scipy.linalg.block_diag(*(c + kappa * np.trace(c) / len(c) * np.eye(len(c)) for c in covariances))
+    values, vectors = scipy.linalg.eigh(A, B)
+    vectors = vectors[:, ::-1][:, :k]
+    vectors = vectors * np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0))
+    return values[::-1][:k], vectors, B
+
+
+def joint_definition(split, table, kappa, k):
+    x = [split[m].features[table[m]].astype(np.float64) for m in split.names]
+    x = [each - each.mean(0) for each in x]
+    n = len(x[0])
+    return definition(lambda u, v: x[u].T @ x[v] / n, [each.T @ each / n for each in x], kappa, k)
+
+
+def rng_matrices(dims, n=50, seed=3):
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, 4))
+    return [shared @ rng.normal(size=(4, d)) + rng.normal(size=(n, d)) for d in dims]
+
+
+# --- the eigenproblem -------------------------------------------------------------------------------------
+
+
+def test_two_modalities_without_ridge_give_canonical_correlations():
+    x, y = rng_matrices((7, 5))
+    q = [np.linalg.qr(each - each.mean(0))[0] for each in (x, y)]
+    correlations = np.linalg.svd(q[0].T @ q[1], compute_uv=False)
+    values, (wx, wy) = problem_of((x, y)).solve(0.0, 5)
+    np.testing.assert_allclose(values, correlations, atol=1e-12)
+    for j in range(5):
+        u, v = (x - x.mean(0)) @ wx[:, j].numpy(), (y - y.mean(0)) @ wy[:, j].numpy()
+        assert np.corrcoef(u, v)[0, 1] == pytest.approx(correlations[j], abs=1e-10)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.3])
+def test_linear_maps_and_scales(kappa):
+    x = rng_matrices((7, 5, 6))
+    before, _ = problem_of(x).solve(kappa, 4)
+    scaled, _ = problem_of([x[0] * 1e-3, x[1], x[2] * 50]).solve(kappa, 4)
+    np.testing.assert_allclose(scaled, before, atol=1e-10)
+    mixed = [x[0] @ np.random.default_rng(1).normal(size=(7, 7)), x[1], x[2]]
+    after, _ = problem_of(mixed).solve(kappa, 4)
+    difference = (after - before).abs().max()
+    assert difference < 1e-9 if kappa == 0 else difference > 1e-3
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.1])
+def test_constraint_and_bound(kappa):
+    x = rng_matrices((7, 5, 6, 60), n=80)
+    values, parts = problem_of(x).solve(kappa, 6)
+    assert float(values[0]) <= 3 + 1e-12
+    gram = np.zeros((6, 6))
+    for each, part in zip(x, parts, strict=True):
+        c = np.cov(each.T, bias=True)
+        gram += part.numpy().T @ (c + kappa * np.trace(c) / len(c) * np.eye(len(c))) @ part.numpy()
+    np.testing.assert_allclose(gram, np.eye(6), atol=1e-9)
+
+
+def test_identical_views_reach_the_bound():
+    x = rng_matrices((5,))[0]
+    values, _ = problem_of([x, x, x]).solve(0.0, 5)
+    np.testing.assert_allclose(values, 2.0, atol=1e-10)
+
+
+def test_more_columns_than_rows_agrees_with_the_definition():
+    x = rng_matrices((70, 5), n=30)
+    c = [np.cov(each.T, bias=True) for each in x]
+    centred = [each - each.mean(0) for each in x]
+    want, vectors, _ = definition(lambda u, v: centred[u].T @ centred[v] / 30, c, 0.2, 4)
+    values, parts = problem_of(x).solve(0.2, 4)
+    np.testing.assert_allclose(values, want, atol=1e-10)
+    np.testing.assert_allclose(torch.cat(parts), vectors, atol=1e-8)
+
+
+def test_lanczos_equals_dense_and_repeats_bit_for_bit(monkeypatch):
+    x = rng_matrices((40, 30, 25), n=90)
+    dense = problem_of(x).solve(0.1, 6)
+    monkeypatch.setattr(multiset, "DENSE_LIMIT", 0)
+    problem = problem_of(x)
+    first, again = problem.solve(0.1, 6), problem.solve(0.1, 6)
+    assert "matrix" not in vars(problem)  # it was not formed
+    np.testing.assert_allclose(first[0], dense[0], atol=1e-10)
+    np.testing.assert_allclose(torch.cat(first[1]), torch.cat(dense[1]), atol=1e-7)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(torch.cat(first[1]), torch.cat(again[1]))
+
+
+def test_columns_that_repeat_each_other_change_nothing():
+    x, y = rng_matrices((6, 5))
+    values, _ = problem_of([np.hstack([x, x, 0 * x]), y]).solve(0.0, 4)
+    want, _ = problem_of([x, y]).solve(0.0, 4)
+    np.testing.assert_allclose(values, want, atol=1e-10)
+
+
+def test_constant_columns_are_not_mistaken_for_variance():
+    x = np.full((500, 3), np.float32(0.1), np.float64)
+    axes = principal_axes(torch.from_numpy(x), torch.ones(500, dtype=torch.int64))
+    assert axes.left.shape == (500, 0)
+
+
+def test_energy_keeps_the_smallest_sufficient_number_of_axes():
+    x = np.random.default_rng(0).normal(size=(400, 4)) * [10, 5, 2, 0.1]
+    variances = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
+    share = variances.cumsum() / variances.sum()
+    for energy in (0.5, 0.9, 0.99, 1.0):
+        axes = principal_axes(torch.from_numpy(x), torch.ones(400, dtype=torch.int64), energy)
+        kept = axes.left.shape[1]
+        assert share[kept - 1] >= energy - 1e-12
+        assert kept == 1 or share[kept - 2] < energy
+
+
+# --- alignment --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["cycle", "truncate_all", "class"])
+def test_joint_pairings_follow_the_definition(rule):
+    train = make_split()
+
+    def seed_of(name):
+        return derive_seed(7, "mcca", name)
+
+    table = {
+        "cycle": lambda: pairing.cycle_rows(train, seed_of),
+        "truncate_all": lambda: pairing.truncate(pairing.ordered_rows(train, seed_of)),
+        "class": lambda: pairing.class_rows(train, seed_of("class")),
+    }[rule]()
+    values, vectors, _ = joint_definition(train, table, 0.3, 3)
+    (model,), run = fit(train, seeds=(7,), pairing=rule, kappa=0.3)
+    np.testing.assert_allclose(run.notes["fits"][0]["eigenvalues"], values, atol=1e-9)
+    stacked = np.concatenate([model.maps[m][1] for m in train.names])
+    np.testing.assert_allclose(stacked, vectors, atol=1e-6)
+    for m in train.names:
+        mean = train[m].features[table[m]].astype(np.float64).mean(0)
+        np.testing.assert_allclose(model.maps[m][0], mean, atol=1e-12)
+
+
+def test_truncate_pair_follows_the_definition():
+    train = make_split()
+    order = pairing.ordered_rows(train, lambda name: derive_seed(7, "mcca", name))
+    x = [train[m].features[order[m]].astype(np.float64) for m in train.names]
+
+    def block(u, v):
+        n = min(len(x[u]), len(x[v]))
+        head = [each[:n] - each[:n].mean(0) for each in (x[u], x[v])]
+        return head[0].T @ head[1] / n
+
+    values, vectors, _ = definition(block, [np.cov(each.T, bias=True) for each in x], 0.3, 3)
+    (model,), run = fit(train, seeds=(7,), pairing="truncate_pair", kappa=0.3)
+    np.testing.assert_allclose(run.notes["fits"][0]["eigenvalues"], values, atol=1e-9)
+    stacked = np.concatenate([model.maps[m][1] for m in train.names])
+    np.testing.assert_allclose(stacked, vectors, atol=1e-6)
+
+
+def test_truncated_coupling_of_equal_lengths_is_the_joint_one():
+    order = [torch.randperm(12), torch.randperm(12)]
+    parts = [torch.randn(12, 2, dtype=torch.float64) for _ in order]
+    parts = [part - part.mean(0) for part in parts]  # as axes of centred rows are
+    joint = couple_joint(order, [torch.ones(12)] * 2)(parts)
+    for a, b in zip(couple_truncated(order)(parts), joint, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_all_pairings_and_scopes_coincide_on_paired_modalities():
+    train = make_split().restrict(("image", "text"))
+    (reference,), _ = fit(train)
+    want = embed(reference, train)
+    for rule in ("truncate_pair", "truncate_all", "class"):
+        (model,), _ = fit(train, pairing=rule)
+        for m, x in embed(model, train).items():
+            torch.testing.assert_close(x, want[m])
+    (model,), _ = fit(train, scope="pairwise")
+    x = {m.name: torch.from_numpy(m.features) for m in train}
+    cosine = torch.nn.functional.cosine_similarity(want["image"][:, None], want["text"][None], dim=2)
+    torch.testing.assert_close(model.similarity("image", x["image"], "text", x["text"]), cosine)
+
+
+def test_permuting_joint_rows_changes_nothing():
+    train = make_split().restrict(("image", "text"))
+    order = np.random.default_rng(5).permutation(40)
+    image, text = train["image"].take(order), train["text"].take(np.random.default_rng(6).permutation(40))
+    shuffled = Split("train", {"image": image, "text": text}, train.classes)
+    (a,), _ = fit(train)
+    (b,), _ = fit(shuffled)
+    for m, x in embed(a, train).items():
+        torch.testing.assert_close(embed(b, train)[m], x, atol=1e-5, rtol=1e-5)
+
+
+def test_seeds_matter_only_where_rows_are_matched_at_random():
+    train = make_split()
+    (one, two, three), run = fit(train, seeds=(1, 2, 1))
+    assert one is three
+    assert len(run.notes["fits"]) == 2
+    assert not torch.allclose(one.maps["audio"][1], two.maps["audio"][1])
+    (one, two), run = fit(train, seeds=(1, 2), permute_unpaired=False)
+    assert one is two
+    (one, two), run = fit(train.restrict(("image", "text")), seeds=(1, 2))
+    assert one is two
+    assert run.notes["fits"][0]["seed"] is None
+    (one, two), _ = fit(train, seeds=(1, 2), permute_unpaired=False, pairing="class")
+    assert not torch.allclose(one.maps["audio"][1], two.maps["audio"][1])
+
+
+def test_pairwise_is_a_separate_fit_of_every_two():
+    train = make_split()
+    (model,), run = fit(train, scope="pairwise")
+    assert len(run.notes["fits"]) == 10
+    pair = train.restrict(("audio", "3d"))
+    (alone,), _ = fit(pair)
+    x = {m.name: torch.from_numpy(m.features) for m in pair}
+    z = embed(alone, pair)
+    cosine = torch.nn.functional.cosine_similarity(z["audio"][:, None], z["3d"][None], dim=2)
+    similarity = model.similarity("audio", x["audio"], "3d", x["3d"])
+    torch.testing.assert_close(similarity, cosine)
+    torch.testing.assert_close(model.similarity("3d", x["3d"], "audio", x["audio"]), similarity.T)
+    with pytest.raises(UnsupportedError, match="no model of audio alone"):
+        model.similarity("audio", x["audio"], "audio", x["audio"])
+    with pytest.raises(NotImplementedError):
+        model.embed("audio", x["audio"])
+
+
+# --- what it retrieves ------------------------------------------------------------------------------------
+
+WIDE = dict.fromkeys(DIMS, 30)
+EASY = {"image": 200, "text": 200, "audio": 80, "3d": 40, "video": 50}
+
+
+def test_independent_noise_scores_chance_and_leaves_the_others_intact():
+    def noisy(split, seed):
+        features = np.random.default_rng(seed).normal(size=split["audio"].features.shape)
+        return replaced(split, "audio", features.astype(np.float32))
+
+    names = ("image", "text", "audio")
+    train = noisy(make_split(EASY, names, dims=WIDE, classes=8), 0)
+    test = make_split(dict.fromkeys(EASY, 200), names, dims=WIDE, classes=8, name="test")
+    (model,), _ = fit(train, kappa=1.0, k=10)
+    (alone,), _ = fit(train.restrict(("image", "text")), kappa=1.0, k=10)
+    assert min(mean_map(alone, test, "image", "text")) > 0.95
+    assert min(mean_map(model, test, "image", "text")) > 0.95
+    y = {m.name: torch.from_numpy(m.labels) for m in test}
+    x = {m.name: torch.randn(len(m), 2) for m in test}
+    chance = evaluate(x["image"], y["image"], x["audio"], y["audio"], measures=("map@all",))[0].chance
+    # Noise as the database: its order is uniformly random. (As queries it would rank whole image classes.)
+    scores = [mean_map(model, noisy(test, seed), "image", "audio")[0] for seed in range(20)]
+    assert np.std(scores) < 0.02
+    assert np.mean(scores) == pytest.approx(chance, abs=4 * np.std(scores) / np.sqrt(20))
+
+
+def test_pairing_by_class_is_a_supervised_variant():
+    train, test = make_split(EASY, dims=WIDE), make_split(EASY, dims=WIDE, name="test")
+    (model,), _ = fit(train, pairing="class", kappa=1.0, k=5)
+    assert min(mean_map(model, test, "audio", "video")) > 0.8
+
+
+def test_selection_takes_the_best_of_the_grid_on_validation_data():
+    train, val = make_split(noise=2.0), make_split(noise=2.0, name="val")
+    grid = {"kappa": (0.01, 1.0), "k": (1, 3, 100)}
+    (chosen,), run = fit(train, val, **grid)
+    facts = run.notes["fits"][0]
+    scores = {}
+    for kappa in grid["kappa"]:
+        for k in grid["k"]:
+            (model,), one = fit(train, val, kappa=kappa, k=k)
+            pairs = [(a, b) for i, a in enumerate(train.names) for b in train.names[i + 1 :]]
+            every = [s for a, b in pairs for s in mean_map(model, val, a, b)]
+            scores[kappa, one.notes["fits"][0]["k"]] = np.mean(every)
+    assert (facts["kappa"], facts["k"]) == max(scores, key=scores.get)
+    assert facts["val_map"] == pytest.approx(max(scores.values()), abs=1e-12)
+    assert len(facts["eigenvalues"]) == facts["k"] == chosen.maps["image"][1].shape[1]
+
+
+def test_selection_off_takes_the_fallback_and_never_looks_at_validation_data():
+    train = make_split()
+    val = replaced(train, "3d", np.full((8, 12), np.nan, np.float32))  # would be refused if it were scored
+    run = Run()
+    MCCA(MCCAConfig(select="off")).fit(train, val, run)
+    facts = run.notes["fits"][0]
+    assert facts["kappa"] == 0.1
+    assert facts["k"] <= 50
+    assert "val_map" not in facts
+    (_,), run = fit(train, select="off", kappa=(0.5,), k=(2,))
+    assert (run.notes["fits"][0]["kappa"], run.notes["fits"][0]["k"]) == (0.5, 2)
+
+
+def test_lambda_power_scales_components():
+    train = make_split()
+    (plain,), run = fit(train)
+    (weighted,), _ = fit(train, lambda_power=2.0)
+    values = torch.tensor(run.notes["fits"][0]["eigenvalues"])
+    torch.testing.assert_close(
+        embed(weighted, train)["3d"], embed(plain, train)["3d"] * values.float() ** 2, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_several_labels_per_item():
+    train = make_split()
+    modalities = {
+        m.name: Modality(m.name, m.features, np.eye(4, dtype=np.uint8)[m.labels], m.pair_ids) for m in train
+    }
+    multi = Split("train", modalities, 4, "multi")
+    (model,), _ = fit(multi, kappa=(0.1, 1.0))
+    assert embed(model, multi)["audio"].shape == (17, 3)
+    MCCA().check(multi)
+    with pytest.raises(UnsupportedError, match="one label per item"):
+        MCCA(MCCAConfig(pairing="class")).check(multi)
+
+
+# --- edges ------------------------------------------------------------------------------------------------
+
+
+def replaced(split, name, features):
+    m = split[name]
+    ids = None if m.pair_ids is None else m.pair_ids[: len(features)]
+    new = Modality(name, features, m.labels[: len(features)], ids)
+    return Split(split.name, {**split.modalities, name: new}, split.classes)
+
+
+@pytest.mark.parametrize("rule", ["cycle", "truncate_pair", "truncate_all"])
+def test_a_modality_that_never_varies_embeds_as_zero(rule):
+    train = make_split()
+    constant = replaced(train, "audio", np.full((17, 4), 0.3, np.float32))
+    (model,), _ = fit(constant, pairing=rule)
+    x = embed(model, constant)
+    assert x["audio"].shape == (17, 3)
+    assert not x["audio"].any()
+    assert torch.isfinite(x["image"]).all()
+    assert x["image"].any()
+
+
+def test_a_modality_of_one_row():
+    train = make_split()
+    single = replaced(train, "3d", train["3d"].features[:1])
+    (model,), _ = fit(single)
+    assert torch.isfinite(embed(model, train)["3d"]).all()
+    (model,), run = fit(single, pairing="truncate_all")  # one joint row: nothing varies at all
+    assert run.notes["fits"][0] | {"k": 0, "eigenvalues": []} == run.notes["fits"][0]
+    assert embed(model, train)["image"].shape == (40, 1)
+    assert not embed(model, train)["image"].any()
+
+
+def test_components_are_capped_at_the_positive_eigenvalues():
+    train = make_split(names=("image", "text"))
+    (model,), run = fit(train, kappa=0.0, k=500)
+    # The two-set problem has +/- pairs of eigenvalues: as many positive ones as the narrower side has.
+    assert run.notes["fits"][0]["k"] == DIMS["text"]
+    assert min(run.notes["fits"][0]["eigenvalues"]) > 0
+    assert embed(model, train)["image"].shape == (40, 6)
+
+
+def test_rows_without_partner_are_reported():
+    train = make_split()
+    (_,), run = fit(replaced(train, "text", train["text"].features[:30]))
+    assert run.notes["fits"][0]["rows_without_partner"] == {"image": 10}
+
+
+def test_embedding_keeps_the_type_and_maps_rows_one_by_one():
+    train = make_split()
+    (model,), _ = fit(train)
+    x = torch.from_numpy(train["image"].features)
+    whole = model.embed("image", x)
+    assert whole.dtype == torch.float32
+    assert model.embed("image", x.double()).dtype == torch.float64
+    torch.testing.assert_close(model.embed("image", x[[5, 3]]), whole[[5, 3]])
+
+
+def test_large_offsets_cost_no_precision():
+    train = make_split(names=("image", "text"))
+    moved = replaced(train, "text", (train["text"].features * 2**-4 + 1024).astype(np.float32))
+    exact = replaced(train, "text", moved["text"].features - 1024)
+    (a,), _ = fit(moved)
+    (b,), _ = fit(exact)
+    torch.testing.assert_close(embed(a, moved)["text"], embed(b, exact)["text"], rtol=1e-5, atol=1e-6)
+
+
+def test_configuration():
+    config = MCCAConfig(kappa=[0.1], k=[5, 6])
+    assert (config.kappa, config.k) == ((0.1,), (5, 6))
+    wrong = {
+        "pairing": "random", "scope": "all", "select": "test", "kappa": [-1.0], "k": [0],
+        "pca_energy": 0.0, "lambda_power": float("nan"),
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with pytest.raises(RecipeError, match=f"mcca: {name} must be"):
+            MCCA.from_values({name: value})
+    for empty in ("kappa", "k"):
+        with pytest.raises(RecipeError, match=f"mcca: {empty} must be"):
+            MCCA.from_values({empty: []})
+
+
+def test_recipe_states_the_defaults():
+    values = {name: v.value for name, v in resolve(METHODS.get("mcca"), "xmedia", "paper").items()}
+    del values["subsample"]
+    assert MCCAConfig(**values) == MCCAConfig()
+    assert set(values) == set(MCCAConfig.__dataclass_fields__)
+
+
+@pytest.mark.real_data
+def test_classic_wikipedia(data_folder, device):
+    """Known from the literature of these features: CCA with 7 components, 0.247 / 0.201 on the 693 rows."""
+    from scipy.io import loadmat
+
+    folder = Path(data_folder("wikipedia_classic"))
+    file = loadmat(folder / "raw_features.mat")
+    labels = {
+        split: np.loadtxt(folder / f"{split}set_txt_img_cat.list", usecols=2, delimiter="\t", dtype=np.int64)
+        - 1
+        for split in ("train", "test")
+    }
+
+    def load(split, suffix):
+        y = labels[split]
+        features = {"image": file[f"I_{suffix}"], "text": file[f"T_{suffix}"]}
+        parts = {m: Modality(m, x.astype(np.float32), y, np.arange(len(y))) for m, x in features.items()}
+        return Split(split, parts, 10)
+
+    raw = MultimodalData("classic", "user", load("train", "tr"), load("test", "te"), load("test", "te"))
+    for data in (standardize(raw), raw):
+        for k in (5, 7, 10):
+            run = Run(device=device)
+            config = MCCAConfig(kappa=0.001, k=k)
+            (model,) = MCCA(config).fit(data.train, data.val, run)
+            image, text = mean_map(model, data.test, "image", "text")
+            assert 0.23 < image < 0.28
+            assert 0.18 < text < 0.22
+            if k == 7 and data is not raw:
+                assert image == pytest.approx(0.247, abs=0.01)
+                assert text == pytest.approx(0.201, abs=0.01)
