@@ -113,6 +113,15 @@ class Method(ABC):
         except (TypeError, ValueError) as error:
             raise RecipeError(f"{cls.info.id}: {error}") from None
 
+    @classmethod
+    def tiny(cls) -> dict[str, Any]:
+        """Hyper-parameters that make ``fit`` take a second on a handful of rows, for contract checks.
+
+        The others keep their defaults. Few epochs, narrow layers and a batch of about 16 (the checks use up
+        to 24 rows and 5 classes) are typical.
+        """
+        return {}
+
     def check(self, train: Split) -> None:
         """Refuse data the method is not defined for, before anything is computed.
 
