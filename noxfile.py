@@ -43,7 +43,7 @@ def run(session: nox.Session, command: str, *arguments: str, **env: str) -> None
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite; two processes of one thread each beat one process of two threads."""
+    """The test suite, in two processes of one thread each (`-- -n0` for one process)."""
     run(session, "pytest", "-n", "2", *session.posargs, OMP_NUM_THREADS="1")
 
 

@@ -344,8 +344,8 @@ class DRCL(Method):
         super().check(train)
         if train.classes > self.config.dim:
             raise UnsupportedError(
-                f"drcl needs an embedding at least as wide as the {train.classes} classes, not {self.config.dim}; "
-                f"--set dim={train.classes}"
+                f"drcl needs an embedding at least as wide as the {train.classes} classes, not "
+                f"{self.config.dim}; --set dim={train.classes}"
             )
 
     def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:

@@ -21,12 +21,12 @@ DIRECT = [
     *PROJECT["dependencies"],
     *(r for extra in PROJECT["optional-dependencies"].values() for r in extra),
 ]
-README = (ROOT / "README.md").read_text()
+README, CONTRIBUTING = ((ROOT / f"{name}.md").read_text() for name in ("README", "CONTRIBUTING"))
 
 
-def commands():
-    """Arguments of every ``python -m benchmark`` in the README's code blocks."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def commands(text):
+    """Arguments of every ``python -m benchmark`` in the shell blocks of a document."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     found = [re.search(r"(?:^|/)python -m benchmark (.*)", line) for line in lines]
     return [match[1] for match in found if match]
@@ -58,12 +58,12 @@ def all_options():
 
 
 def test_the_readme_shows_every_command():
-    shown = {line.split()[0] for line in commands()}
+    shown = {line.split()[0] for line in commands(README)}
     assert shown == {"list", "doctor", "run", "show-config", "data", "score", "check", "results"}
 
 
-@pytest.mark.parametrize("line", commands())
-def test_a_command_of_the_readme_exists_with_its_options(line):
+@pytest.mark.parametrize("line", dict.fromkeys(commands(README) + commands(CONTRIBUTING)))
+def test_a_documented_command_exists_with_its_options(line):
     command, words = resolve(shlex.split(line))
     options = {o: p for p in command.params if p.param_type_name == "option" for o in p.opts}
     places = [p for p in command.params if p.param_type_name == "argument"]
@@ -81,18 +81,21 @@ def test_a_command_of_the_readme_exists_with_its_options(line):
     assert {option for option in options.values() if option.required} <= used
 
 
-def test_options_and_sessions_in_the_readmes_text_exist():
+@pytest.mark.parametrize(
+    ("text", "some"),
+    [(README, {"--profile", "--source", "--json"}), (CONTRIBUTING, set())],
+    ids=["README", "CONTRIBUTING"],
+)
+def test_sessions_and_options_in_the_text_exist(text, some):
     sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"nox -s (\w+)", README))
-    assert named
-    assert named <= sessions
-    options = set(re.findall(r"`[^`\n]*?(--[a-z-]+)", README))
-    assert {"--profile", "--source", "--json"} <= options
-    assert options <= all_options()
+    named = {name for names in re.findall(r"nox -s ((?:[a-z]+ ?)+)", text) for name in names.split()}
+    assert {"tests", "lint", "types", "layers", "bench"} <= named <= sessions
+    options = set(re.findall(r"`[^`\n]*?(--[a-z-]+)", text))
+    assert some <= options <= all_options()
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^):]+)\)", README))
-def test_a_file_the_readme_links_to_exists(target):
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^):#]+)\)", README + CONTRIBUTING))
+def test_a_file_linked_to_exists(target):
     assert (ROOT / target).is_file()
 
 
