@@ -35,7 +35,13 @@ def status(dataset: Some = "", data_root: DataRoot = None, as_json: AsJson = Fal
     from benchmark.plan import make_dataset
 
     request = data_request("official", data_root, "", None)
-    emit({entry.id: make_dataset(entry).status(request) for entry in _usable(dataset, request)}, as_json)
+    found = {entry.id: make_dataset(entry).status(request) for entry in _usable(dataset, request)}
+    if as_json:
+        emit(found, as_json)
+    else:
+        from benchmark import show_data
+
+        show_data.status(found)
 
 
 @data_app.command()
@@ -87,7 +93,13 @@ def describe(
 
     entry, request = find_dataset(dataset, data_request(source, data_root, split, data_option))
     instance = make_dataset(entry)
-    emit(describe(instance.load(instance.locate(request))), as_json)
+    found = describe(instance.load(instance.locate(request)))
+    if as_json:
+        emit(found, as_json)
+    else:
+        from benchmark import show_data
+
+        show_data.description(found)
 
 
 def _usable(dataset: str, request: DataRequest) -> list[Entry]:
