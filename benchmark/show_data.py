@@ -38,14 +38,14 @@ def description(found: Mapping[str, Any]) -> None:
     lines, counts = [], []
     for split, modalities in found["splits"].items():
         for name, m in modalities.items():
-            values = (f"{m['min']:.4g}", f"{m['max']:.4g}", f"{m['mean']:.4g}", f"{m['zeros']:.1%}")
-            lines.append((split, name, m["rows"], m["columns"], m["paired"], *values))
+            values = (f"{m['min']:.3g}", f"{m['max']:.3g}", f"{m['mean']:.3g}", f"{m['zeros']:.1%}")
+            lines.append((split, name, m["rows"], m["columns"], *values))
             least, most = min(m["class_counts"]), max(m["class_counts"])
             counts.append(
-                (split, name, least, most, f"{m['row_norm']:.4g}", m["constant_columns"], m["copies"])
+                (split, name, least, most, f"{m['row_norm']:.3g}", m["constant_columns"], m["copies"])
             )
-    rows(("split", "modality", "rows", "columns", "paired", "min", "max", "mean", "zeros"), lines)
-    headers = ("split", "modality", "smallest class", "largest", "row norm", "constant columns", "copies")
+    rows(("split", "modality", "rows", "columns", "min", "max", "mean", "zeros"), lines)
+    headers = ("split", "modality", "paired", "class sizes", "row norm", "constant columns", "copies")
     rows(headers, counts)
     for note in found["notes"]:
         out.print(f"note: {note}", soft_wrap=True)
