@@ -42,7 +42,15 @@ def description(found: Mapping[str, Any]) -> None:
             lines.append((split, name, m["rows"], m["columns"], *values))
             least, most = min(m["class_counts"]), max(m["class_counts"])
             counts.append(
-                (split, name, least, most, f"{m['row_norm']:.3g}", m["constant_columns"], m["copies"])
+                (
+                    split,
+                    name,
+                    m["paired"],
+                    f"{least} to {most}",
+                    f"{m['row_norm']:.3g}",
+                    m["constant_columns"],
+                    m["copies"],
+                )
             )
     rows(("split", "modality", "rows", "columns", "min", "max", "mean", "zeros"), lines)
     headers = ("split", "modality", "paired", "class sizes", "row norm", "constant columns", "copies")
