@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.arrayfiles import read_arrays
+from benchmark.arrays import open_arrays
 from benchmark.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_embeddings(path: Path) -> list[Embeddings]:
     Raises:
         DataError: A file that cannot be used, in one line.
     """
-    variables, skipped = read_arrays(path)
+    variables, skipped = _numeric(path)
     features = _first(variables, FEATURES)
     labels = _first(variables, LABELS)
     if features and labels:
@@ -78,6 +78,18 @@ def read_embeddings(path: Path) -> list[Embeddings]:
             f"image + image_labels and so on; inside: {', '.join(inside) or 'nothing'}"
         )
     return found
+
+
+def _numeric(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The numeric arrays of a file, and in words what else it holds."""
+    arrays = open_arrays(path)
+    values = {name: arrays.read(name) for name in arrays.shapes}
+    numeric = {n: v for n, v in values.items() if not isinstance(v, list) and v.dtype.kind in "biuf"}
+    other = [
+        f"{n} ({'a cell array' if isinstance(v, list) else f'not numeric: {v.dtype}'})"
+        for n, v in values.items()
+    ]
+    return numeric, [text for name, text in zip(values, other, strict=True) if name not in numeric]
 
 
 def _first(variables: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.arrays import Arrays, open_arrays
 from benchmark.data import Modality, MultimodalData, Split, validate
 from benchmark.dataset import DataRequest, Dataset, Located
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
@@ -47,7 +48,6 @@ from benchmark.registry import dataset
 from datasets.files import identity
 from datasets.holdout import hold_out
 from datasets.labels import distinct, encode, multi_hot, one_per_row
-from datasets.readers import Arrays, open_arrays
 from datasets.table1 import SPLITS
 
 TYPES: dict[str, tuple[type, ...]] = {

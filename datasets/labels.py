@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.arrays import Value
 from benchmark.errors import DataError
-from datasets.readers import Value
 
 
 def one_per_row(value: Value, rows: int, where: str) -> NDArray[Any]:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.arrays import Arrays, Value
 from benchmark.data import Modality, MultimodalData, Split, validate
 from benchmark.errors import DataError
 from datasets.labels import distinct, encode, one_per_row
-from datasets.readers import Arrays, Value
 from datasets.table1 import SPLITS, Table
 
 Parts = dict[str, dict[str, tuple[str, str]]]

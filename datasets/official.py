@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmark.arrays import open_arrays
 from benchmark.data import MultimodalData
 from benchmark.dataset import DataRequest, Dataset, Located, Progress, cache_folder
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
 from datasets.files import Remote, download, find, git_blob_id, identity
 from datasets.layouts import Foreign, Layout, assemble, choose
-from datasets.readers import open_arrays
 from datasets.table1 import Table
 
 STANDIN_OPTIONS = ("seed", "scale")

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.arrays import Arrays, open_arrays
 from benchmark.data import Modality, MultimodalData, Split, subsample, validate
 from benchmark.errors import DataError
 from benchmark.registry import dataset
 from datasets.files import Remote, github
 from datasets.layouts import Layout
 from datasets.official import PublishedDataset
-from datasets.readers import Arrays, open_arrays
 
 TRAIN, TEST, VALIDATION = 2173, 693, 231
 DIMS = {"image": 128, "text": 10}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmark.arrays import Arrays
 from benchmark.errors import DataError
 from benchmark.registry import dataset
 from datasets.layouts import Foreign, Layout, Parts, parts
 from datasets.official import BenchmarkDataset
-from datasets.readers import Arrays
 from datasets.table1 import TABLE_I, Table
 
 CELLS = ("train", "train_labels", "valid", "valid_labels", "test", "test_labels")

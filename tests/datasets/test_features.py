@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from benchmark.arrays import open_arrays
 from benchmark.data import Modality, Split
 from benchmark.dataset import DataRequest
 from benchmark.describe import describe
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
 from datasets.features import Features
 from datasets.holdout import hold_out
-from datasets.readers import open_arrays
 from tests.datasets.writing import FORMATS, write
 
 draw = np.random.default_rng(0)

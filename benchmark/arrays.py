@@ -54,12 +54,30 @@ DAMAGED = (
 )
 
 
+NAMES = {
+    "mat5": "a MATLAB v5 file",
+    "mat73": "a MATLAB v7.3 file",
+    "hdf5": "an HDF5 file",
+    "npz": "an .npz file",
+}
+SUFFIXES = {".npz": ("npz",), ".mat": ("mat5", "mat73", "hdf5")}
+SUFFIXES |= dict.fromkeys((".h5", ".hdf5", ".h5py"), ("mat73", "hdf5"))
+"""What a file of that extension may hold; other extensions promise nothing."""
+
+
 def file_format(path: Path) -> str:
     """``mat5``, ``mat73``, ``hdf5`` or ``npz``, from the first bytes.
 
     Raises:
-        DataError: The file is missing, empty, or something else.
+        DataError: The file is missing, empty, something else, or not what its extension says.
     """
+    found = _file_format(path)
+    if found not in SUFFIXES.get(path.suffix.lower(), (found,)):
+        raise DataError(f"{path}: is called {path.suffix} but is {NAMES[found]}; rename it or get it again")
+    return found
+
+
+def _file_format(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             head = stream.read(4096)

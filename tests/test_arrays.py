@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
+from benchmark.arrays import file_format, open_arrays
 from benchmark.errors import DataError
-from datasets.readers import file_format, open_arrays
 from tests.datasets.writing import FORMATS, write
 
 X = np.random.default_rng(0).normal(size=(7, 5))
@@ -41,11 +41,18 @@ def test_a_reference_to_nothing_is_refused(arrays):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_the_format_is_told_by_the_content_not_by_the_name(kind, tmp_path):
-    for name in ("x.mat", "x.h5py", "x.npz"):
+def test_the_format_is_told_by_the_content_and_must_fit_the_extension(kind, tmp_path):
+    found = {"v5": "mat5", "v5-compressed": "mat5", "v7.3": "mat73"}.get(kind, kind)
+    hdf5 = ("x.mat", "x.h5", "x.h5py", "x.hdf5")
+    fitting = {"mat5": ("x.mat",), "mat73": hdf5, "hdf5": hdf5, "npz": ("x.npz",)}[found]
+    for name in (*hdf5, "x.npz", "x.features"):
         path = write(tmp_path / name, {"X": X}, kind)
-        assert file_format(path) == {"v5": "mat5", "v5-compressed": "mat5", "v7.3": "mat73"}.get(kind, kind)
-        np.testing.assert_array_equal(open_arrays(path).read("X"), X)
+        if name in (*fitting, "x.features"):
+            assert file_format(path) == found
+            np.testing.assert_array_equal(open_arrays(path).read("X"), X)
+        else:
+            with pytest.raises(DataError, match=f"is called {path.suffix} but is an? "):
+                file_format(path)
 
 
 @pytest.mark.parametrize("kind", ["v5", "v5-compressed", "v7.3"])
@@ -89,7 +96,7 @@ def test_several_files_are_read_as_one(tmp_path):
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "Git LFS pointer",
         b"\n<!DOCTYPE html><html>": "web page",
         pickle.dumps([1]): "pickle",
-        gzip.compress(b"x"): "gzip",
+        gzip.compress(b"x", mtime=0): "gzip",
         b"\x93NUMPY\x01\x00": "single .npy",
         b"just some text": "not a .mat, HDF5 or .npz file",
     }.items(),
