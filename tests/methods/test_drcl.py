@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 
 from benchmark.data import Modality, Split
 from benchmark.errors import RecipeError, UnsupportedError
@@ -229,3 +230,14 @@ def test_wrong_values_are_refused():
     with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
         fit(dim=2)
     assert DRCLConfig() == DRCL.from_values({}).config
+
+
+@pytest.mark.real_data
+def test_published_priors_start_from_ours(data_folder):
+    """Both published Wikipedia priors have a clear component along our start, and none along another's."""
+    folder = data_folder("drcl_official_wikipedia")
+    start, other = (random_orthogonal(2048, 10, seed) for seed in (1000, 1))
+    for file, share in (("W_2048X10wiki0.mat", 4.16), ("W_2048X10wiki1.mat", 3.95)):
+        prior = torch.from_numpy(loadmat(folder / file)["W"])
+        assert (start * prior).sum(dim=0).mean().item() == pytest.approx(share, abs=0.01)
+        assert abs((other * prior).sum(dim=0).mean().item()) < 0.1
