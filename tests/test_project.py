@@ -154,9 +154,11 @@ def test_everything_the_project_pulls_in_is_pinned():
         seen.add(name)
         assert name in pinned
         try:
-            waiting += distribution(name).requires or []
+            installed = distribution(name)
         except PackageNotFoundError:  # a tool that is not in this environment
             continue
+        if installed.version in pinned[name].specifier:  # another version has other needs
+            waiting += installed.requires or []
     assert {"torch", "numpy", "sympy", "click"} & seen
 
 
