@@ -82,7 +82,7 @@ def fit(cls: type[Method], case: Case, seeds: tuple[int, ...] = SEEDS) -> list[R
     """Fit with tiny hyper-parameters on the CPU, as the runner does."""
     method = cls.from_values(cls.tiny())
     method.check(case.train)
-    models = method.fit(case.train, case.val, Run(seeds=seeds))
+    models = method.fit(case.train, case.val, Run(seeds=seeds, replicas="together"))
     demand(isinstance(models, list), f"fit returned {type(models).__name__}, expected a list of retrievers")
     demand(len(models) == len(seeds), f"fit returned {len(models)} retrievers for {len(seeds)} seeds")
     wrong = [type(model).__name__ for model in models if not isinstance(model, Retriever)]

@@ -26,6 +26,12 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device of the tests that compute: cpu (default), cuda")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave the user's cache folder alone, and find nothing in it."""
+    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def device(request):
     """The torch device given with --device."""

@@ -17,11 +17,6 @@ from benchmark.training import Adam, Objective, Phase, Select, build_replicas, t
 SEEDS = (1, 2, 3)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-
-
 def small_phase(run, epochs=3, **changes):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(23, 5, generator=generator, dtype=torch.float64).to(run.device, run.dtype)

@@ -13,11 +13,6 @@ from methods.layers import UnitMLP, random_orthogonal, unit_rows
 from methods.losses import generalized_cross_entropy, log_label_mass
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
-
-
 def rows(n, d, seed=0):
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
