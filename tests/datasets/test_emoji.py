@@ -252,7 +252,7 @@ def test_class_words_come_out_of_the_rule(packages, stored):
     assert sorted(class_words(read_rows(), read_emoji())) == lines(stored["text_class_words"])
 
 
-def test_a_histogram_of_colours_and_patterns_sums_to_its_squares(tmp_path):
+def test_features_of_a_plain_red_square(tmp_path):
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("skimage")
     file = tmp_path / "red.png"

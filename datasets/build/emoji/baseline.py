@@ -27,6 +27,8 @@ class Difficulty:
         chance: Expected MAP of a random ranking, per direction.
         chance_others: The same with the query's own item left out.
         majority: Share of test items in the class with most training items.
+        hits: ``(classes,)`` test items put into their class, all modalities together.
+        items: ``(classes,)`` test items, once per modality.
     """
 
     accuracy: dict[str, float]
@@ -35,6 +37,8 @@ class Difficulty:
     chance: dict[str, float]
     chance_others: dict[str, float]
     majority: float
+    hits: NDArray[np.int64]
+    items: NDArray[np.int64]
 
 
 def measure(data: MultimodalData, modalities: tuple[str, ...] = ()) -> Difficulty:
@@ -59,7 +63,14 @@ def measure(data: MultimodalData, modalities: tuple[str, ...] = ()) -> Difficult
                 found[expected][direction] = result.chance
     train, test = data.train[names[0]].labels, labels[names[0]]
     majority = float((test == np.bincount(train).argmax()).mean())
-    return Difficulty(accuracy=accuracy, majority=majority, **found)
+    right = np.concatenate([labels[m][posterior[m].argmax(axis=1) == labels[m]] for m in names])
+    return Difficulty(
+        accuracy=accuracy,
+        majority=majority,
+        hits=np.bincount(right, minlength=data.classes),
+        items=np.bincount(np.concatenate(list(labels.values())), minlength=data.classes),
+        **found,
+    )
 
 
 def probabilities(train: Split, test: Split, modality: str) -> NDArray[np.float64]:

@@ -118,12 +118,20 @@ def difficulties(measured: dict[str, list[Difficulty]]) -> dict[str, str]:
             )
     return {
         "accuracy": markdown(["", *names, "equal guess", "majority"], rows),
+        "class_recall": recall(fine, load(Emoji, "0").class_names),
         "map_fine": directions(fine, names),
         "map_coarse": directions(coarse, names),
         "map_summary": markdown(
             ["dataset", "database", "mean of 20 directions", "range over splits", "random ranking"], summary
         ),
     }
+
+
+def recall(results: list[Difficulty], names: tuple[str, ...]) -> str:
+    """Share of items put into their class, per class, the hardest first; all modalities and splits."""
+    hits, items = sum(r.hits for r in results), sum(r.items for r in results)
+    share = dict(zip(names, hits / items, strict=True))
+    return ", ".join(f"{name} {share[name]:.2f}" for name in sorted(share, key=share.__getitem__))
 
 
 def mean_map(result: Difficulty, kind: str = "scores") -> float:
