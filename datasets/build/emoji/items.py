@@ -90,10 +90,11 @@ def families(items: list[Emoji]) -> list[list[int]]:
     for i, e in enumerate(items):
         by_subgroup[e.subgroup].append(i)
     looks = [thumbnails(items, modality) for modality in ("image", "3d")]
+    lines = thumbnails(items, "sketch")  # without their colour some are the very same
     for subgroup, members in by_subgroup.items():
         for n, i in enumerate(members):
             for j in members[:n]:
-                alike = family_key(items[i]) == family_key(items[j])
+                alike = family_key(items[i]) == family_key(items[j]) or (lines[i] == lines[j]).all()
                 if not alike and not subgroup.startswith("face-"):
                     alike = any(np.abs(look[i] - look[j]).mean() < SAME for look in looks)
                 if alike:
