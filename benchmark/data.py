@@ -89,6 +89,19 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Item:
+    """What people call a row.
+
+    Attributes:
+        name: For instance a file name or a title.
+        symbol: One character that shows it, e.g. an emoji; empty if there is none.
+    """
+
+    name: str
+    symbol: str = ""
+
+
+@dataclass(frozen=True)
 class MultimodalData:
     """A dataset as a method and the runner see it.
 
@@ -100,7 +113,7 @@ class MultimodalData:
         version: Version of the loader or generator; part of the fingerprint.
         notes: Remarks for reports (known flaws, how a cut was made), one line each.
         fixed_fingerprint: Set where a hash of the arrays is not reproducible across machines (stand-ins).
-        items: Per modality of the test split, a display name per row (optional).
+        items: Per modality of the test split, one item per row (optional).
     """
 
     name: str
@@ -112,7 +125,7 @@ class MultimodalData:
     version: str = "1"
     notes: tuple[str, ...] = ()
     fixed_fingerprint: str | None = None
-    items: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    items: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.data import Modality, MultimodalData, Split, validate
+from benchmark.data import Item, Modality, MultimodalData, Split, validate
 from benchmark.errors import DataError
 from tests.toy import CLASSES, WIDTHS, edit, edited, make_data, modality
 
@@ -26,7 +26,7 @@ def test_label_matrix_is_one_hot_or_the_labels_themselves():
 
 
 def test_restrict_keeps_canonical_order_and_drops_the_rest():
-    data = make_data(items={"image": ("a",) * 6, "text": ("b",) * 6})
+    data = make_data(items={"image": (Item("a"),) * 6, "text": (Item("b"),) * 6})
     assert data.restrict(("text", "image")).modalities == ("image", "text")
     only = data.restrict(("text",))
     assert [split.names for split in only.splits] == [("text",)] * 3
