@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data import Modality, MultimodalData, Split, subsample, validate
+from benchmark.data import Item, Modality, MultimodalData, Split, subsample, validate
 from benchmark.errors import DataError
 from benchmark.registry import dataset
 from datasets.files import Remote, github
@@ -94,7 +94,7 @@ class WikipediaClassic(PublishedDataset):
             test,
             class_names=names,
             notes=notes,
-            items={m: tuple(ids[m][first:]) for m in DIMS},
+            items={m: tuple(map(Item, ids[m][first:])) for m in DIMS},
         )
         return validate(data, str(features.parent))
 
