@@ -78,6 +78,8 @@ def _class(cls: type[Dataset]) -> str:
     info = cls.info
     demand(len(set(info.modalities)) == len(info.modalities), f"modalities repeat a name: {info.modalities}")
     demand(len(set(info.splits)) == len(info.splits), f"splits repeat a name: {info.splits}")
+    demand("all" not in info.splits, "a split is called 'all', which means every fold")
+    demand(not info.folds or len(info.splits) > 1, "folds are declared, but there are not two splits")
     return f"{info.title}: {', '.join(info.modalities) or 'modalities as found'}"
 
 
