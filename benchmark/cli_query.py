@@ -24,14 +24,14 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """What one query of a stored run found: the first ranks, the relevant ones marked."""
-    from benchmark.query import answer, find_run
+    from benchmark.query import answer_first, find_runs
     from benchmark.store import Store
 
     def warn(text: str) -> None:
         sys.stderr.write(f"WARNING: {text}\n")
 
-    found = find_run(Store(results), warn, run, method, dataset)
-    document = answer(found, from_, to, item, seed=seed, top=top, data_root=data_root)
+    found = find_runs(Store(results), warn, run, method, dataset)
+    document = answer_first(found, from_, to, item, seed=seed, top=top, data_root=data_root)
     if as_json:
         emit(document, as_json)
         return

@@ -61,7 +61,7 @@ def compute(
         UnsupportedError: The method cannot serve these data, or there are no pairs to leave own items out.
         TrainingError: Training failed, or the model gives values that are not finite.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
     device = torch.device(plan.device)
     modalities = pick_modalities(plan.spec.modalities, data.modalities)
     record = {"key": plan.key(), "started": started, **describe_run(plan, data, modalities)}

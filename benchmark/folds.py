@@ -120,15 +120,16 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
+def terms(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything but the data that the runs of all folds have in common."""
+    comparable = {k: v for k, v in record["comparability"].items() if k != "fingerprint"}
+    same = {name: record[name] for name in SAME} | comparable
+    recipe = {name: value["value"] for name, value in record["recipe"].items()}
+    return same | {"source of the data": record["dataset"]["source"], "recipe": recipe}
+
+
 def _check(records: Sequence[Mapping[str, Any]]) -> None:
     """Refuse to pool what differs in more than the fold."""
-
-    def terms(record: Mapping[str, Any]) -> dict[str, Any]:
-        comparable = {k: v for k, v in record["comparability"].items() if k != "fingerprint"}
-        same = {name: record[name] for name in SAME} | comparable
-        recipe = {name: value["value"] for name, value in record["recipe"].items()}
-        return same | {"source of the data": record["dataset"]["source"], "recipe": recipe}
-
     first = terms(records[0])
     for record in records[1:]:
         other = terms(record)

@@ -7,7 +7,7 @@ module does not import torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from benchmark.data import Item, MultimodalData
 from benchmark.dataset import DataRequest, Located
 from benchmark.errors import BenchmarkError, DataError, UnknownNameError
+from benchmark.folds import terms
 from benchmark.pairing import partners
 from benchmark.plan import find_dataset, make_dataset
+from benchmark.registry import DATASETS
 from benchmark.store import Store, StoredRun
 
 NEAREST = 5
@@ -28,10 +30,14 @@ LISTED = 8
 VARIATION = "\ufe0f"  # asks for the colourful form of a character; typed or not, it is the same item
 
 
-def find_run(
+class UnknownItemError(BenchmarkError):
+    """No test item of a run has this name or character."""
+
+
+def find_runs(
     store: Store, warn: Callable[[str], None], run: str = "", method: str = "", dataset: str = ""
-) -> StoredRun:
-    """The run the user means.
+) -> list[StoredRun]:
+    """The run the user means, and after it its companions on the other folds of the data.
 
     Args:
         store: Where to look.
@@ -46,7 +52,7 @@ def find_run(
     if run and (method or dataset):
         raise BenchmarkError("--run names one run already; leave out --method and --dataset")
     if run:
-        return store.starting_with(run)
+        return [store.starting_with(run)]
     if not (method or dataset):
         raise BenchmarkError(
             "which run? Give --run (see `results`), or --method and --dataset for the latest"
@@ -59,9 +65,36 @@ def find_run(
         described = data["description"]
         same = bool(described) and Path(dataset).resolve() == Path(described).resolve()
         if method in ("", each.record["method"]["id"]) and (dataset in ("", data["id"]) or same):
-            return each
+            return [each, *_companions(each.record, runs)]
     asked = " ".join(f"--{k} {v}" for k, v in (("method", method), ("dataset", dataset)) if v)
     raise BenchmarkError(f"no stored run of {asked} in {store.root}; `results` lists what is stored")
+
+
+def _companions(record: Mapping[str, Any], runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The latest run of every other fold with the terms of this one; none where splits are no folds."""
+    data, found = record["dataset"], dict[str, StoredRun]()
+    if DATASETS.get(data["id"]).info.folds:
+        for each in runs:
+            other = each.record["dataset"]
+            if (other["id"], terms(each.record)) == (data["id"], terms(record)):
+                found[other["split"]] = each
+    return [run for split, run in found.items() if split != data["split"]]
+
+
+def answer_first(runs: Sequence[StoredRun], *question: str, **options: Any) -> dict[str, Any]:
+    """The answer of the first run that has the item; question and options as in :func:`answer`.
+
+    Raises:
+        BenchmarkError: As :func:`answer` of the first run, if none has the item.
+    """
+    refused: list[UnknownItemError] = []
+    for run in runs:
+        try:
+            return answer(run, *question, **options)
+        except UnknownItemError as error:
+            refused.append(error)
+    also = f"; nor do the stored runs of {len(refused) - 1} other splits have it" if len(refused) > 1 else ""
+    raise UnknownItemError(f"{refused[0]}{also}")
 
 
 def answer(
@@ -107,7 +140,7 @@ def answer(
     chosen = record["seeds"][0] if seed is None else seed
     at, way = record["seeds"].index(chosen), f"{query}->{database}"
     data = reload(run, data_root)
-    asked, searched = Rows.of(data, query), Rows.of(data, database)
+    asked, searched = Rows.of(data, query, record["dataset"]["split"]), Rows.of(data, database)
     row = asked.find(item)
     own = int(partners(data.test[query], data.test[database])[row])
     relevant = _relevant(data, query, row, database)
@@ -187,13 +220,14 @@ class Rows:
     classes: Sequence[str]
 
     @classmethod
-    def of(cls, data: MultimodalData, modality: str) -> Rows:
+    def of(cls, data: MultimodalData, modality: str, split: str = "") -> Rows:
         """The rows of a modality of the test split."""
         names = data.class_names or tuple(f"class {number}" for number in range(data.classes))
         labels = data.test[modality].labels
         sets = (np.flatnonzero(each) if labels.ndim == 2 else [each] for each in labels)
         classes = [", ".join(names[number] for number in numbers) or "none" for numbers in sets]
-        return cls(f"{modality} of {data.name}", data.items.get(modality, ()), classes)
+        place = f"{modality} of {data.name}" + (f", split {split}" if split else "")
+        return cls(place, data.items.get(modality, ()), classes)
 
     def describe(self, row: int) -> dict[str, Any]:
         """Row number, name, symbol and class; the name is that of the row where nobody knows better."""
@@ -224,7 +258,7 @@ class Rows:
                 f"{self.place} has no item names, so {text!r} is not found; give one of the rows "
                 f"{self._span()}, as in row:0"
             )
-        raise BenchmarkError(
+        raise UnknownItemError(
             f"no test item of {self.place} is called {text!r}; {self._nearest(wanted)}"
             f"a row number ({self._span()}) will do, too"
         )

@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from benchmark.dataset import DataRequest
+from benchmark.folds import fold_specs
 from benchmark.metrics import expected_random_ap
 from benchmark.plan import RunSpec
 from benchmark.query import random_ap
@@ -174,6 +176,23 @@ def test_the_latest_run_of_a_method_or_a_dataset(world, capsys, run):
         assert str(world.results / "zz") in err
 
 
+def test_an_item_is_found_on_the_fold_that_tests_it(world, capsys, run):
+    by_name = (*PARTED, "--dataset", "fruits")
+    assert world.call(capsys, *by_name, "green pear")[0] == 0
+    code, _, err = world.call(capsys, *by_name, chr(0x1F300 + 20))
+    assert (code, "other splits" in err) == (2, False)
+    for spec in fold_specs(replace(FRUITS, request=DataRequest(split="all"))):
+        execute(spec, Store())
+    execute(replace(FRUITS, request=DataRequest(split="0"), leave_own_out=True), Store())
+    assert world.call(capsys, *by_name, "--method", "toy", chr(0x1F300 + 20))[0] == 2  # other terms
+    shutil.rmtree(Store().all()[0][-1].folder)
+    found = world.json(capsys, *by_name, chr(0x1F300 + 20))
+    assert (found["run"]["split"], found["query"]["name"]) == ("1", "red date")
+    code, out, err = world.call(capsys, *by_name, "quince")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "stored runs of 2 other splits" in err
+
+
 def test_a_run_on_the_users_own_features_is_found_by_its_description(tmp_path, monkeypatch, capsys):
     from benchmark.cli import main
 
@@ -231,8 +250,11 @@ ERRORS = {
     "near": (("green paer",), "nearest: 'green pear'"),
     "far": (("qqqq",), "nothing is near"),
     "empty": ((" ",), "nothing is near"),
-    "several": (("red apple",), "2 items of text of fruits are called 'red apple': row:0 (sweet), row:12"),
-    "row": (("row:13",), "no row 13: the test rows of text of fruits are 0 to 12"),
+    "several": (
+        ("red apple",),
+        "are called 'red apple': row:0 (sweet), row:12",
+    ),
+    "row": (("row:13",), "no row 13: the test rows of text of fruits, split 0 are 0 to 12"),
     "number": (("99",), "0 to 12"),
     "top": (("3", "--top", "21"), "the first 1 to 20"),
     "no top": (("3", "--top", "0"), "the first 1 to 20"),
