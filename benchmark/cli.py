@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -24,14 +24,18 @@ from benchmark.cli_options import (
     Dataset,
     Results,
     Source,
-    SplitName,
     comma_list,
     data_request,
     emit,
     one_line,
     seed_list,
 )
+from benchmark.cli_query import query
 from benchmark.errors import BenchmarkError, UnknownNameError
+
+if TYPE_CHECKING:
+    from benchmark.plan import RunSpec
+    from benchmark.store import Store
 
 app = typer.Typer(
     help="Reference benchmark for category-based cross-modal retrieval.",
@@ -43,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, verify, describe.")
 app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
+app.command()(query)
 
 Profile = Annotated[
     str, typer.Option(help="paper: the publication's sizes; quick: minutes on two cores; auto.")
@@ -63,7 +68,9 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")] = "fp32",
     changes: Changes = None,
-    split: SplitName = "",
+    split: Annotated[
+        str, typer.Option(help="Another split than the dataset's default; all: every fold, pooled.")
+    ] = "",
     data_root: DataRoot = None,
     data_option: DataOptions = None,
     scaling: Annotated[
@@ -71,6 +78,9 @@ def run(
     ] = "raw",
     modalities: Annotated[str, typer.Option(help="Only these, e.g. image,text.")] = "",
     replicas: Annotated[str, typer.Option(help="Train seeds together, alone, or auto.")] = "auto",
+    leave_own_out: Annotated[
+        bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
+    ] = False,
     results: Results = None,
     force: Annotated[bool, typer.Option("--force", help="Compute even if the run is stored.")] = False,
     dry_run: Annotated[
@@ -81,6 +91,7 @@ def run(
 ) -> None:
     """Train, score and store one run; a run that is stored already is answered from the store."""
     from benchmark.cli_progress import reporting
+    from benchmark.folds import ALL
     from benchmark.plan import RunSpec
     from benchmark.published import compare
     from benchmark.runner import execute, preview
@@ -98,8 +109,12 @@ def run(
         modalities=comma_list(modalities),
         overrides=tuple(changes or ()),
         replicas=replicas,
+        leave_own_out=leave_own_out,
     )
     store = Store(results)
+    if split == ALL:
+        _run_folds(spec, store, force=force, dry_run=dry_run, quiet=quiet, as_json=as_json)
+        return
     with reporting(quiet=quiet) as reporter:
         if dry_run:
             emit(preview(spec, store, reporter), as_json)
@@ -113,6 +128,26 @@ def run(
     from benchmark import show
 
     show.outcome(outcome, comparison)
+
+
+def _run_folds(
+    spec: RunSpec, store: Store, *, force: bool, dry_run: bool, quiet: bool, as_json: bool
+) -> None:
+    from benchmark.cli_progress import reporting
+    from benchmark.folds import execute_folds, fold_specs, pool
+    from benchmark.runner import preview
+
+    with reporting(quiet=quiet) as reporter:
+        if dry_run:
+            emit({"runs": [preview(each, store, reporter) for each in fold_specs(spec)]}, as_json)
+            return
+        document = pool(execute_folds(spec, store, reporter, force=force))
+    if as_json:
+        emit(document, as_json)
+        return
+    from benchmark import show
+
+    show.pooled(document)
 
 
 @app.command("show-config")
@@ -225,7 +260,10 @@ def check(
         raise typer.Exit(1)
 
 
-INTERRUPTED = "interrupted; nothing was stored, and the same command goes on after the last finished phase"
+INTERRUPTED = (
+    "interrupted; nothing was stored of the unfinished run, and the same command goes on after the last "
+    "finished phase"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.data import MultimodalData, Split, standardize, subsample
-from benchmark.errors import TrainingError
+from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.method import Method, Retriever, Run
 from benchmark.metrics import DirectionScores, evaluate, evaluate_one
+from benchmark.pairing import partners
 from benchmark.plan import Plan, pick_modalities
 from benchmark.recipe import ROWS
 from benchmark.record import as_array, describe_run, environment, plain
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
     from benchmark.runner import Reporter
 
 MEASURES = ("map@all", "map@50")
+TOP = 20
+"""Ranks stored for every query."""
 CHUNK = 8192
 """Rows embedded at once."""
 
 Scores = dict[str, list[DirectionScores]]
+Own = Mapping[str, NDArray[np.int64]]
+"""Per direction, the database row to leave out for every query; -1 for none."""
 
 
 def compute(
@@ -48,13 +53,15 @@ def compute(
 
     Returns:
         The record, and the arrays to store with it: ``ap/<measure>/<query>-><database>`` with shape
-        ``(seeds, queries)`` in float32, and ``method/<name>`` for what the method handed back.
+        ``(seeds, queries)`` in float32; ``top/<query>-><database>`` and ``top_score/...``, shape
+        ``(seeds, queries, TOP)``: the database rows at the first ranks in int32 (-1 where there are no
+        more) and their scores in float32 (NaN there); and ``method/<name>`` for what the method handed back.
 
     Raises:
-        UnsupportedError: The method cannot serve these data.
+        UnsupportedError: The method cannot serve these data, or there are no pairs to leave own items out.
         TrainingError: Training failed, or the model gives values that are not finite.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
     device = torch.device(plan.device)
     modalities = pick_modalities(plan.spec.modalities, data.modalities)
     record = {"key": plan.key(), "started": started, **describe_run(plan, data, modalities)}
@@ -64,6 +71,7 @@ def compute(
     method: Method = plan.method.load().from_values(values)
     record["config"] = plain(asdict(method.config))
     method.check(train)
+    own = own_items(test) if plan.spec.leave_own_out else {}
     torch.set_float32_matmul_precision("high" if plan.spec.precision == "tf32" else "highest")
     run = Run(
         seeds=plan.seeds,
@@ -85,7 +93,7 @@ def compute(
             )
         reporter.say("score: ranking the test split in every direction")
         with torch.no_grad():
-            scores = score(retrievers, test, run, timings)
+            scores = score(retrievers, test, run, timings, own)
     except (torch.OutOfMemoryError, MemoryError) as error:
         line = str(error).partition("\n")[0] or "out of memory"
         raise TrainingError(f"{line}; try --replicas alone, a smaller batch, or the quick profile") from error
@@ -100,7 +108,7 @@ def compute(
     ]
     for warning in warnings:
         reporter.warn(warning)
-    record |= {**environment(device), **results(scores)}
+    record |= {**environment(device), **results(scores), "top": TOP}
     record |= {
         "timings": {name: round(seconds, 4) for name, seconds in timings.items()},
         "history": plain(run.history),
@@ -112,6 +120,9 @@ def compute(
         for direction, per_seed in scores.items()
         for measure in MEASURES
     }
+    for direction, per_seed in scores.items():
+        arrays[f"top/{direction}"] = np.stack([as_array(one.first) for one in per_seed])
+        arrays[f"top_score/{direction}"] = np.stack([as_array(one.first_scores) for one in per_seed])
     return record, arrays | {f"method/{name}": as_array(value) for name, value in run.arrays.items()}
 
 
@@ -132,7 +143,24 @@ def prepare(data: MultimodalData, plan: Plan, modalities: tuple[str, ...]) -> tu
     return train, val, data.test
 
 
-def score(retrievers: list[Retriever], test: Split, run: Run, timings: dict[str, float]) -> Scores:
+def own_items(test: Split) -> Own:
+    """Where a query's own item is in the database, for every direction.
+
+    Raises:
+        UnsupportedError: Two modalities show no item in common.
+    """
+    own = {f"{a.name}->{b.name}": partners(a, b) for a in test for b in test if a is not b}
+    for direction, rows in own.items():
+        if (rows < 0).all():
+            names = direction.replace("->", " and ")
+            raise UnsupportedError(
+                f"--leave-own-out: no test rows of {names} are paired, so no query has an own item there; "
+                "leave the option out, or choose others with --modalities"
+            )
+    return own
+
+
+def score(retrievers: list[Retriever], test: Split, run: Run, timings: dict[str, float], own: Own) -> Scores:
     """Every ordered pair of modalities, one entry per seed.
 
     Embeddings are computed once per seed and modality, and both directions of a pair are scored from one
@@ -142,6 +170,9 @@ def score(retrievers: list[Retriever], test: Split, run: Run, timings: dict[str,
     features = {modality.name: run.tensor(modality.features) for modality in test}
     labels = {modality.name: torch.as_tensor(modality.labels).to(run.device) for modality in test}
     scores: Scores = {f"{a}->{b}": [] for a in test.names for b in test.names if a != b}
+    options: dict[str, dict[str, Any]] = {way: {"measures": MEASURES, "top": TOP} for way in scores}
+    for way, rows in own.items():
+        options[way]["exclude"] = torch.as_tensor(rows).to(run.device)
     for seed, model in zip(run.seeds, retrievers, strict=True):
         embedded: dict[str, Tensor] = {}
         for a, b in combinations(test.names, 2):
@@ -154,12 +185,13 @@ def score(retrievers: list[Retriever], test: Split, run: Run, timings: dict[str,
                 else:
                     reverse = model.similarity(b, features[b], a, features[a])
             with clock(timings, "score", run.device):
+                ours, theirs = options[f"{a}->{b}"], options[f"{b}->{a}"]
                 if direct is None:
-                    pair = evaluate(embedded[a], labels[a], embedded[b], labels[b], measures=MEASURES)
+                    pair = evaluate(embedded[a], labels[a], embedded[b], labels[b], **ours)
                 else:
                     pair = (
-                        evaluate_one(None, labels[a], None, labels[b], similarity=direct, measures=MEASURES),
-                        evaluate_one(None, labels[b], None, labels[a], similarity=reverse, measures=MEASURES),
+                        evaluate_one(None, labels[a], None, labels[b], similarity=direct, **ours),
+                        evaluate_one(None, labels[b], None, labels[a], similarity=reverse, **theirs),
                     )
             scores[f"{a}->{b}"].append(pair[0])
             scores[f"{b}->{a}"].append(pair[1])

@@ -78,6 +78,8 @@ def _class(cls: type[Dataset]) -> str:
     info = cls.info
     demand(len(set(info.modalities)) == len(info.modalities), f"modalities repeat a name: {info.modalities}")
     demand(len(set(info.splits)) == len(info.splits), f"splits repeat a name: {info.splits}")
+    demand("all" not in info.splits, "a split is called 'all', which means every fold")
+    demand(not info.folds or len(info.splits) > 1, "folds are declared, but there are not two splits")
     return f"{info.title}: {', '.join(info.modalities) or 'modalities as found'}"
 
 
@@ -144,9 +146,6 @@ def _as_described(info: DatasetInfo, located: Located, data: MultimodalData) -> 
         facts.append(("name", data.name, info.id))
     for what, found, said in facts:
         demand(found == said, f"{what}: the data have {found}, expected {said}")
-    for m, names in data.items.items():
-        rows = len(data.test[m])
-        demand(len(names) == rows, f"{m}: {len(names)} item names for {rows} test rows")
     return f"{data.classes} classes, {data.label_form}-label"
 
 

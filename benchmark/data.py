@@ -113,7 +113,7 @@ class MultimodalData:
         version: Version of the loader or generator; part of the fingerprint.
         notes: Remarks for reports (known flaws, how a cut was made), one line each.
         fixed_fingerprint: Set where a hash of the arrays is not reproducible across machines (stand-ins).
-        items: Per modality of the test split, one item per row (optional).
+        items: Per modality, what every row of the test split shows; empty where nobody knows.
     """
 
     name: str
@@ -178,7 +178,8 @@ def validate(data: MultimodalData, where: str = "") -> MultimodalData:
 
     Raises:
         DataError: A wrong shape, type or label, a value that is not finite, an empty split, a modality
-            that is missing or changes its width, or paired rows whose labels disagree.
+            that is missing or changes its width, paired rows whose labels disagree, or a number of items
+            that is not the number of test rows.
     """
     place = f"{where}: " if where else f"{data.name}: "
     for split in data.splits:
@@ -201,6 +202,11 @@ def validate(data: MultimodalData, where: str = "") -> MultimodalData:
         _validate_pairs(split, place)
     if not data.modalities:
         raise DataError(f"{place}no modality")
+    for name, items in data.items.items():
+        if name not in data.modalities:
+            raise DataError(f"{place}items of {name!r}, which is no modality ({', '.join(data.modalities)})")
+        if items and len(items) != len(data.test[name]):
+            raise DataError(f"{place}{len(items)} items of {name} for {len(data.test[name])} test rows")
     return data
 
 

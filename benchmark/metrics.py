@@ -71,6 +71,9 @@ class DirectionScores:
         queries: Number of queries.
         database: Number of database items.
         chance: Expectation of map@all under a random ranking.
+        first: ``(n_q, top)`` int32 on the CPU, database rows in the order of their ranks; -1 where there are
+            no more.
+        first_scores: ``(n_q, top)`` float32 on the CPU, their scores; NaN where there is no row.
     """
 
     ap: dict[str, Tensor]
@@ -78,6 +81,8 @@ class DirectionScores:
     queries: int
     database: int
     chance: float
+    first: Tensor
+    first_scores: Tensor
 
     def mean(self, measure: str, empty: Empty = "zero") -> float:
         """Mean over the queries.
@@ -112,6 +117,7 @@ def evaluate(
     measures: Sequence[str] = ("map@all", "map@50"),
     similarity: Similarity | None = None,
     exclude: Tensor | None = None,
+    top: int = 0,
     budget: int = BUDGET,
     device: torch.device | str | None = None,
 ) -> tuple[DirectionScores, DirectionScores]:
@@ -128,6 +134,7 @@ def evaluate(
             scores; higher is more similar.
         exclude: ``(n_a,)`` int64, per row of ``a`` the row of ``b`` that is left out of the database, in both
             directions; -1 for none.
+        top: How many of the first ranks to list.
         budget: Bytes to use above the inputs, roughly.
         device: Where to compute; by default where the embeddings are.
 
@@ -138,7 +145,7 @@ def evaluate(
     pair = compare(
         a, labels_a, b, labels_b, similarity=similarity, exclude=exclude, budget=budget, device=device
     )
-    return _score(pair, 0, parsed), _score(pair, 1, parsed)
+    return _score(pair, 0, parsed, top), _score(pair, 1, parsed, top)
 
 
 def evaluate_one(
@@ -148,25 +155,29 @@ def evaluate_one(
     database_labels: Tensor,
     *,
     measures: Sequence[str] = ("map@all", "map@50"),
+    top: int = 0,
     **options: Any,
 ) -> DirectionScores:
     """Score one direction only, for methods whose similarity is not symmetric; options as in ``evaluate``."""
     parsed = [parse_measure(name) for name in measures]
-    return _score(compare(query, query_labels, database, database_labels, **options), 0, parsed)
+    return _score(compare(query, query_labels, database, database_labels, **options), 0, parsed, top)
 
 
-def _score(pair: Comparison, side: int, measures: Sequence[Measure]) -> DirectionScores:
+def _score(pair: Comparison, side: int, measures: Sequence[Measure], top: int) -> DirectionScores:
     database = pair.size(1 - side)
+    first: list[tuple[Tensor, Tensor]] = []
     parts: dict[str, list[Tensor]] = {measure.name: [] for measure in measures}
     ties, chance = 0, 0.0
-    for block in pair.ranks(side):
+    for block in pair.ranks(side, top):
+        first.append((block.first.to("cpu", torch.int32), block.first_scores.cpu()))
         ties += int(block.tied.sum())
         chance += float(expected_random_ap(block.relevant, block.database).sum())
         for measure in measures:
             parts[measure.name].append(measure(block.ranks, block.relevant, database).float().cpu())
     queries = pair.size(side)
     ap = {name: torch.cat(values) for name, values in parts.items()}
-    return DirectionScores(ap, ties / queries, queries, database, chance / queries)
+    rows, scores = (torch.cat(part) for part in zip(*first, strict=True))
+    return DirectionScores(ap, ties / queries, queries, database, chance / queries, rows, scores)
 
 
 def expected_random_ap(relevant: Tensor, database: Tensor | int) -> Tensor:

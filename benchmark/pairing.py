@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data import Split
+from benchmark.data import Modality, Split
 from benchmark.errors import DataError, UnsupportedError
 
 Rows = dict[str, NDArray[np.int64]]
@@ -51,6 +51,15 @@ class Unit:
     def take(self, items: NDArray[np.int64]) -> Rows:
         """Rows of the given items, in the given order."""
         return {name: rows[items] for name, rows in self.rows.items()}
+
+
+def partners(first: Modality, second: Modality) -> NDArray[np.int64]:
+    """Per row of ``first`` the row of ``second`` that shows the same item, -1 for none: ``(len(first),)``."""
+    rows = np.full(len(first), -1, np.int64)
+    if first.pair_ids is not None and second.pair_ids is not None:
+        _, here, there = np.intersect1d(first.pair_ids, second.pair_ids, return_indices=True)
+        rows[here] = there
+    return rows
 
 
 def units(split: Split) -> tuple[Unit, ...]:

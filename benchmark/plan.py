@@ -2,8 +2,9 @@
 
 What is in the key: method id and version, resolved hyper-parameters (``--set`` and the subsample sizes
 included), dataset id and data fingerprint, protocol, profile, seeds, precision, input scaling, modalities,
-metric version, schema version. What is not: the device and how the seeds are trained (together or
-alone), because they change a result by rounding only; both are recorded with the run.
+metric version, schema version, and whether a query's own item is left out of the database. What is not: the
+device and how the seeds are trained (together or alone), because they change a result by rounding only; both
+are recorded with the run.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class RunSpec:
         modalities: Only these; empty for all.
         overrides: ``name=value`` hyper-parameters.
         replicas: Train seeds ``together``, ``alone``, or whichever is faster (``auto``).
+        leave_own_out: Rank a query against every item but the one it shows itself.
     """
 
     method: str
@@ -63,6 +65,7 @@ class RunSpec:
     modalities: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     replicas: str = "auto"
+    leave_own_out: bool = False
 
     def __post_init__(self) -> None:
         given = {"source": self.request.source, "precision": self.precision}
@@ -133,6 +136,7 @@ class Plan:
             "seeds": self.seeds,
             "precision": self.spec.precision,
             "scaling": self.spec.scaling,
+            **({"leave_own_out": True} if self.spec.leave_own_out else {}),  # keys made without it stay
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 

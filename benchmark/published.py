@@ -67,6 +67,8 @@ def why_not_comparable(record: Mapping[str, Any]) -> str:
         reasons.append("scaled features")
     if record["modalities"] != record["dataset"]["modalities"]:
         reasons.append(f"only {', '.join(record['modalities'])}")
+    if record.get("leave_own_out"):
+        reasons.append("own items left out of the database")
     data = record["dataset"]
     if data["split"] not in ("", *data["splits"][:1]):
         reasons.append(f"split {data['split']}")

@@ -29,7 +29,7 @@ Relevant = Callable[[slice], tuple[Tensor, Tensor]]  # query rows -> columns (q,
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the relevant items of a block of queries stand.
+    """Where the relevant items of a block of queries stand, and which items come first.
 
     Attributes:
         rows: The queries.
@@ -38,6 +38,8 @@ class Ranks:
         relevant: ``(q,)`` int64, number of relevant items.
         database: ``(q,)`` int64, number of items ranked (excluded ones do not count).
         tied: ``(q,)`` bool, whether a relevant item shares its score with another item.
+        first: ``(q, top)`` int64, the rows at ranks 1, 2, ...; -1 where the database has no more.
+        first_scores: ``(q, top)`` float32, their scores; NaN where there is no row.
     """
 
     rows: slice
@@ -45,6 +47,8 @@ class Ranks:
     relevant: Tensor
     database: Tensor
     tied: Tensor
+    first: Tensor
+    first_scores: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ class Comparison:
         """Number of rows of a (0) or b (1)."""
         return len(self.labels[side])
 
-    def ranks(self, side: int) -> Iterator[Ranks]:
-        """Rank the other side for every row of a (0) or b (1), block by block."""
+    def ranks(self, side: int, top: int = 0) -> Iterator[Ranks]:
+        """Rank the other side for every row of a (0) or b (1), block by block; list the ``top`` first."""
         queries, items = self.size(side), self.size(1 - side)
         relevant, most = _relevance(self.labels[side], self.labels[1 - side])
         step = max(1, self.workspace // (24 * items + 56 * most))  # bytes held per query, at most
@@ -77,8 +81,9 @@ class Comparison:
                 scores = scores.clone()
                 scores[mine[here] - rows.start, others[here]] = -torch.inf
             gone = torch.bincount(mine[here] - rows.start, minlength=len(scores))
-            ranks, counts, tied = _rank(scores.contiguous(), *relevant(rows), low)
-            yield Ranks(rows, ranks, counts, items - gone, tied)
+            scores = scores.contiguous()
+            ranks, counts, tied, table = _rank(scores, *relevant(rows), low)
+            yield Ranks(rows, ranks, counts, items - gone, tied, *_first(scores, table, low, top))
 
 
 def compare(
@@ -211,6 +216,13 @@ def _sorted_rows(x: Tensor) -> Tensor:
     return x.sort(dim=1).values
 
 
+def _true_entries(mask: Tensor) -> Tensor:
+    """Places of the true entries in the flattened mask. On a CPU numpy finds them faster than torch."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.flatten().nonzero()[:, 0]
+
+
 def _places(values: Tensor, columns: Tensor, valid: Tensor, lowest: float) -> tuple[Tensor, Tensor, Tensor]:
     """Sorted rows, the relevant values in descending order, how many values of the row do not exceed each."""
     table = _sorted_rows(values)
@@ -218,8 +230,10 @@ def _places(values: Tensor, columns: Tensor, valid: Tensor, lowest: float) -> tu
     return table, wanted, torch.searchsorted(table, wanted, right=True)
 
 
-def _rank(scores: Tensor, columns: Tensor, valid: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ranks, number of relevant items and whether one is tied, of queries with scores ``(q, n)``.
+def _rank(
+    scores: Tensor, columns: Tensor, valid: Tensor, low: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ranks, number of relevant items, whether one is tied, and sorted rows, of queries' scores ``(q, n)``.
 
     Excluded items have score -inf. ``low`` is larger for items that win a tie.
     """
@@ -234,7 +248,35 @@ def _rank(scores: Tensor, columns: Tensor, valid: Tensor, low: Tensor) -> tuple[
         keys = _keys(scores[rows], low)
         upto[rows] = _places(keys, columns[rows], valid[rows], torch.iinfo(torch.int64).min)[2]
     ranks = (items + 1 - upto).masked_fill_(~filled, items + 1)
-    return ranks, relevant, tied
+    return ranks, relevant, tied, table
+
+
+def _first(scores: Tensor, table: Tensor, low: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """The rows at the first ``top`` ranks ``(q, top)`` and their scores, from scores and sorted scores.
+
+    The sorted scores tell the score at rank ``top``; only items that reach it are looked at. Where others
+    share that score, the items are taken by keys.
+    """
+    queries, items = scores.shape
+    count = min(top, items)
+    rows = torch.full((queries, top), -1, dtype=torch.int64, device=scores.device)
+    values = torch.full((queries, top), torch.nan, device=scores.device)
+    if not count:
+        return rows, values
+    last = items - count
+    open_ = table[:, last] == table[:, last - 1] if last else torch.zeros_like(table[:, 0], dtype=torch.bool)
+    found = torch.empty(queries, count, dtype=torch.int64, device=scores.device)
+    clear = (~open_).nonzero()[:, 0]
+    reach = scores >= table[:, last, None].masked_fill(open_[:, None], torch.inf)
+    found[clear] = (_true_entries(reach) % items).view(len(clear), count)
+    for part in open_.nonzero()[:, 0].chunk(2):  # in two parts: keys take more memory than scores
+        found[part] = _keys(scores[part], low).topk(count, dim=1).indices
+    order = _keys(scores.gather(1, found), low[found]).argsort(dim=1, descending=True)
+    found = found.gather(1, order)
+    values[:, :count] = scores.gather(1, found)
+    gone = torch.isinf(values)
+    rows[:, :count] = found
+    return rows.masked_fill_(gone, -1), values.masked_fill_(gone, torch.nan)
 
 
 def _keys(scores: Tensor, low: Tensor) -> Tensor:

@@ -32,13 +32,16 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
     """
     request, located = plan.located.request, plan.located
     fingerprint = data.fingerprint()
+    evaluation = {"leave_own_out": True} if plan.spec.leave_own_out else {}
     return {
+        **evaluation,
         "schema": SCHEMA,
         "comparability": {
             "fingerprint": fingerprint,
             "protocol": plan.method.info.group,
             "metric_version": metric_version(),
             "schema": SCHEMA,
+            **evaluation,
         },
         "method": {**asdict(plan.method.info), "origin": plan.method.origin},
         "recipe": {name: asdict(value) for name, value in plan.recipe.items()},

@@ -70,6 +70,8 @@ class DatasetInfo:
         standin: Whether generated data of the same shape exist.
         label_form: ``single`` or ``multi``.
         splits: Names accepted by ``--split``, the default first; empty if there is one only.
+        folds: The splits are folds of one whole: every item is a test item of exactly one of them, so that
+            ``--split all`` may pool them. False where they are alternatives.
         version: Raised whenever the loader's output changes.
     """
 
@@ -81,6 +83,7 @@ class DatasetInfo:
     standin: bool = False
     label_form: Literal["single", "multi"] = "single"
     splits: tuple[str, ...] = ()
+    folds: bool = False
     version: int = 1
 
 

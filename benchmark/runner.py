@@ -122,6 +122,7 @@ def preview(spec: RunSpec, store: Store | None = None, reporter: Reporter | None
         "precision": spec.precision,
         "scaling": spec.scaling,
         "modalities": list(plan.modalities),
+        "leave_own_out": spec.leave_own_out,
         "recipe": {name: vars(value) for name, value in plan.recipe.items()},
         "key": key or "known once the data have been read",
         "stored": str(found.folder) if found else "",

@@ -40,6 +40,8 @@ def outcome(found: Outcome, comparison: Comparison) -> None:
     out.print(
         f"\n{method['title']} on {data['title']}: {SOURCES[data['source']]}, {record['profile']} profile"
     )
+    if record.get("leave_own_out"):
+        out.print("every query without its own item in the database")
     scores, chance = record["results"], record["chance"]
     names = record["modalities"]
     out.print(f"\nMAP@all, {of_seeds}; in brackets: a random ranking\nrow = query, column = database")
@@ -61,7 +63,58 @@ def outcome(found: Outcome, comparison: Comparison) -> None:
     where = "answered from the store" if found.cached else "stored"
     out.print(f"{where}: {found.run.folder}", soft_wrap=True)
     if data["source"] == "standin":
-        out.print(Panel(Text(STANDIN_WARNING), title="warning", border_style="bold red", width=80))
+        standin_warning(out)
+
+
+def standin_warning(out: Console) -> None:
+    """What must not be missed under numbers from generated data."""
+    out.print(Panel(Text(STANDIN_WARNING), title="warning", border_style="bold red", width=80))
+
+
+def pooled(document: Mapping[str, Any]) -> None:
+    """All folds of a dataset together, then one line for each."""
+    out, chance = console(), document["chance"]
+    data, seeds, splits = document["dataset"], document["seeds"], document["splits"]
+    out.print(
+        f"\n{document['method']['title']} on {data['title']}: {SOURCES[data['source']]}, "
+        f"{document['profile']} profile"
+    )
+    if document["leave_own_out"]:
+        out.print("every query without its own item in the database")
+    out.print(f"every item tested once: mean over the queries of {len(splits)} splits, ± sd of the splits")
+    out.print(f"mean over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})")
+    for measure, scores in document["results"].items():
+        whole = measure == "map@all"
+        brackets = "; in brackets: a random ranking\nrow = query, column = database" if whole else ""
+        out.print(f"\n{measure.replace('map', 'MAP')}{brackets}")
+
+        def cell(way: str, scores: Mapping[str, Any] = scores, whole: bool = whole) -> str:
+            return _over_splits(scores[way]) + (f"\n({chance[way]:.3f})" if whole else "")
+
+        out.print(matrix(document["modalities"], cell))
+    out.print(f"Mean over {len(chance)} directions (random ranking {fmean(chance.values()):.3f}):")
+    for measure, average in document["averages"].items():
+        of_seeds = f"; over seeds {spread(average['per_seed'])}" if len(seeds) > 1 else ""
+        out.print(f"  {measure.replace('map', 'MAP'):<7} {_over_splits(average)}{of_seeds}")
+    lines = [
+        (
+            run["split"],
+            spread(run["averages"]["map@all"]),
+            f"{fmean(run['chance'].values()):.3f}",
+            "read" if run["cached"] else "computed",
+            run["key"][:16],
+        )
+        for run in document["runs"]
+    ]
+    rows(("split", "MAP@all", "random", "", "run"), lines, whole="run")
+    for warning in sorted({w for run in document["runs"] for w in run["warnings"]}):
+        out.print(f"warning: {warning}")
+    if data["source"] == "standin":
+        standin_warning(out)
+
+
+def _over_splits(summary: Mapping[str, Any]) -> str:
+    return f"{summary['mean']:.3f} ±{summary['split_sd']:.3f}"
 
 
 def beside_published(out: Console, names: Sequence[str], comparison: Comparison) -> None:
@@ -130,6 +183,10 @@ def changes(record: Mapping[str, Any]) -> str:
     found = [
         f"{name}={value['value']}" for name, value in record["recipe"].items() if value["origin"] == "--set"
     ]
+    if record["dataset"]["split"] not in ("", *record["dataset"]["splits"][:1]):
+        found.append(f"split {record['dataset']['split']}")
+    if record.get("leave_own_out"):
+        found.append("leave-own-out")
     if record["modalities"] != record["dataset"]["modalities"]:
         found.append("+".join(record["modalities"]))
     if record["scaling"] != "raw":

@@ -82,6 +82,23 @@ class Store:
             raise _damaged(folder, f"it holds the run {run.record['key']}")
         return run
 
+    def starting_with(self, text: str) -> StoredRun:
+        """The one stored run whose key, or folder name, starts with this.
+
+        Raises:
+            BenchmarkError: There is none, or more than one; the message names them.
+            DamagedRecordError: Its folder holds something else than a whole record.
+        """
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        found = sorted(f for f in folders if f.is_dir() and f.name.startswith(text[:16]) and f.name[0] != ".")
+        if len(found) > 1:
+            names = ", ".join(folder.name for folder in found[:5])
+            raise BenchmarkError(f"{len(found)} stored runs start with {text!r}: {names}")
+        run = _read(found[0]) if found else None
+        if run is None or not str(run.record["key"]).startswith(text):
+            raise BenchmarkError(f"no stored run starts with {text!r} in {self.root}; `results` lists them")
+        return run
+
     def all(self) -> tuple[list[StoredRun], list[str]]:
         """Every stored run in the order they were made, and one line for every damaged folder."""
         runs, problems = [], []

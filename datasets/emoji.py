@@ -132,6 +132,7 @@ class _Emoji(Dataset):
     citation="Noto Emoji, Fluent Emoji, OpenMoji, emojibase; see datasets/emoji_data/DATA_CARD.md",
     standin=False,
     splits=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
+    folds=True,
 )
 class Emoji(_Emoji):
     """39 classes: sub-groups of the Unicode standard, small ones merged within their group."""
@@ -147,6 +148,7 @@ class Emoji(_Emoji):
     citation="Noto Emoji, Fluent Emoji, OpenMoji, emojibase; see datasets/emoji_data/DATA_CARD.md",
     standin=False,
     splits=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
+    folds=True,
 )
 class EmojiCoarse(_Emoji):
     """Eight classes: the groups of the Unicode standard; items and splits of ``emoji``."""

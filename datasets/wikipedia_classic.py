@@ -94,7 +94,7 @@ class WikipediaClassic(PublishedDataset):
             test,
             class_names=names,
             notes=notes,
-            items={m: tuple(Item(name) for name in ids[m][first:]) for m in DIMS},
+            items={m: tuple(map(Item, ids[m][first:])) for m in DIMS},
         )
         return validate(data, str(features.parent))
 

@@ -36,7 +36,7 @@ def modules_after(world, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", code, "-", *arguments],
         cwd=world.folder,
-        env={**os.environ, **world.variables, "PYTHONPATH": str(world.folder)},
+        env={**os.environ, **world.variables},
         capture_output=True,
         text=True,
         check=True,
@@ -132,6 +132,9 @@ ERRORS = {
     "check": (("check", "toi"), "did you mean 'toy'"),
     "describe": (("data", "describe", "blubs"), "did you mean 'blobs'"),
     "score": (("score", "no/such.npz"), "no/such.npz"),
+    "query": (("query", "--run", "abc", "--from", "image", "--to", "text", "x"), "no stored run starts with"),
+    "query of nothing": (("query", "--from", "image", "--to", "text", "x"), "which run?"),
+    "no modality": (("query", "--run", "abc", "--to", "text", "x"), "--from"),
 }
 
 

@@ -389,6 +389,14 @@ def test_splits_that_share_an_identity():
     assert "split 'two' has the identity of the default split" in found["finds data, fast and the same twice"]
 
 
+@pytest.mark.parametrize(
+    ("facts", "part"),
+    [({"folds": True}, "not two splits"), ({"splits": ("0", "all"), "folds": True}, "called 'all'")],
+)
+def test_folds_that_are_none(facts, part):
+    assert part in dataset_failures(facts)["class"]
+
+
 def test_data_other_than_described():
     def failure(**facts):
         return dataset_failures(facts)["is what its description says"]

@@ -26,7 +26,7 @@ def test_label_matrix_is_one_hot_or_the_labels_themselves():
 
 
 def test_restrict_keeps_canonical_order_and_drops_the_rest():
-    data = make_data(items={"image": (Item("a"),) * 6, "text": (Item("b"),) * 6})
+    data = make_data(items={"image": (Item("a"),) * 6, "text": (Item("b", "β"),) * 6})
     assert data.restrict(("text", "image")).modalities == ("image", "text")
     only = data.restrict(("text",))
     assert [split.names for split in only.splits] == [("text",)] * 3
@@ -123,6 +123,24 @@ def test_a_fixed_fingerprint_is_reported_as_it_is():
 
 
 # --- validate
+
+
+@pytest.mark.parametrize(
+    ("items", "part"),
+    [
+        ({"image": (Item("a"),) * 5}, "5 items of image for 6 test rows"),
+        ({"imag": (Item("a"),) * 6}, "items of 'imag', which is no modality (image, text)"),
+    ],
+)
+def test_items_that_are_not_those_of_the_test_rows_are_refused(items, part):
+    with pytest.raises(DataError) as caught:
+        validate(make_data(items=items))
+    assert part in str(caught.value)
+
+
+def test_items_may_be_known_for_some_modalities_only():
+    data = make_data(items={"image": (Item("a", "α"),) * 6, "text": ()})
+    assert validate(data) is data
 
 
 @pytest.mark.parametrize("form", ["single", "multi"])

@@ -84,9 +84,9 @@ def cases(draw):
     return scores, *labels, exclude
 
 
-@given(cases(), st.integers(1, 12), st.sampled_from([1, 10**6]))
-@settings(max_examples=150)
-def test_equals_the_slow_computation(case, k, budget):
+@given(cases(), st.integers(1, 12), st.integers(0, 12), st.sampled_from([1, 10**6]))
+@settings(max_examples=200)
+def test_equals_the_slow_computation(case, k, top, budget):
     scores, labels_a, labels_b, exclude = case
     measures = ("map@all", f"map@{k}", f"map_min@{k}")
     results = evaluate(
@@ -97,6 +97,7 @@ def test_equals_the_slow_computation(case, k, budget):
         measures=measures,
         similarity=torch.from_numpy(scores),
         exclude=None if exclude is None else torch.from_numpy(exclude),
+        top=top,
         budget=budget,
     )
     pairs = set() if exclude is None else {(i, int(j)) for i, j in enumerate(exclude) if j >= 0}
@@ -127,6 +128,11 @@ def test_equals_the_slow_computation(case, k, budget):
         assert (result.queries, result.database) == rows.shape
         chances = [expected_random_ap(torch.tensor([int(h.sum())]), len(h)).item() for h in hits]
         assert result.chance == pytest.approx(np.mean(chances))
+        assert (result.first.shape, result.first.dtype) == ((len(rows), top), torch.int32)
+        for i, (first, values) in enumerate(zip(result.first, result.first_scores, strict=True)):
+            best = kept[i][:top]
+            assert first.tolist() == best + [-1] * (top - len(best))
+            np.testing.assert_array_equal(values.numpy(), [*rows[i, best], *[np.nan] * (top - len(best))])
 
 
 @given(cases(), st.sampled_from(["zero", "skip"]), st.integers(2, 13))
@@ -168,7 +174,8 @@ def test_a_database_sorted_by_class_gains_nothing_from_ties(device):
 
 def test_warning_only_above_one_percent():
     def scores(ties):
-        return DirectionScores({}, ties, 1000, 10, 0.1)
+        nothing = torch.empty(1000, 0)
+        return DirectionScores({}, ties, 1000, 10, 0.1, nothing, nothing)
 
     assert not scores(0.01).warning()
     assert "1.1%" in scores(0.011).warning()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from benchmark.data import Modality, Split
 from benchmark.errors import DataError, UnsupportedError
-from benchmark.pairing import class_rows, cycle_rows, left_out, ordered_rows, truncate, units
+from benchmark.pairing import class_rows, cycle_rows, left_out, ordered_rows, partners, truncate, units
 
 CLASSES = 4
 
@@ -185,3 +185,14 @@ def test_class_rows_refuse_several_labels_unless_all_rows_are_paired():
     with pytest.raises(UnsupportedError, match="one label per item"):
         class_rows(split(image, audio, classes=3, form="multi"), 0)
     assert class_rows(split(image, text, classes=3, form="multi"), 0)["text"].tolist() == [0, 1, 2]
+
+
+def test_partners_are_found_by_pair_id_wherever_they_stand():
+    def shown(*ids):
+        return Modality("m", np.zeros((len(ids), 1), np.float32), np.zeros(len(ids), np.int64), np.array(ids))
+
+    first, second = shown(5, 2, 9, 4), shown(4, 7, 5)
+    assert partners(first, second).tolist() == [2, -1, -1, 0]
+    assert partners(second, first).tolist() == [3, -1, 0]
+    alone = Modality("m", first.features, first.labels)
+    assert partners(first, alone).tolist() == partners(alone, first).tolist() == [-1] * 4

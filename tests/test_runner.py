@@ -102,6 +102,12 @@ def test_a_record_says_everything(world):
             ap = outcome.run.arrays(f"ap/{measure}/{direction}")[f"ap/{measure}/{direction}"]
             assert ap.shape == (2, 60)
             np.testing.assert_allclose(ap.mean(axis=1), values, rtol=1e-6)
+        top, scores = (
+            outcome.run.arrays(f"{n}/{direction}")[f"{n}/{direction}"] for n in ("top", "top_score")
+        )
+        assert (top.shape, top.dtype, scores.dtype) == ((2, 60, 20), np.int32, np.float32)
+        assert (np.diff(scores) <= 0).all()
+    assert record["top"] == 20
     assert outcome.run.arrays("method/maps")["method/maps"].shape == (2, 5, 4)
     assert list((world.results / ".partial").iterdir()) == []
 
@@ -193,6 +199,7 @@ CHANGES = {
     "recipe": {"overrides": ("ridge=4",)},
     "rows": {"overrides": ("subsample.train=900",)},
     "split": {"request": DataRequest(split="odd")},
+    "own items left out": {"leave_own_out": True},
 }
 SAME = {
     "device": {"device": "cpu"},

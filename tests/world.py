@@ -142,6 +142,47 @@ class Blobs(Dataset):
         return validate(MultimodalData("blobs", located.source, *splits))
 """
 
+FOLDS = """
+import numpy as np
+
+from benchmark.data import Item, Modality, MultimodalData, Split, validate
+from benchmark.dataset import Dataset, Located
+from benchmark.errors import DataError
+from benchmark.registry import dataset
+
+NAMES = ("image", "text")
+WORDS = "apple pear plum cherry lemon melon grape fig date lime kiwi mango".split()
+SIZES = (13, 12, 9)  # folds of different sizes: a mean of means is not the mean
+
+
+@dataset("fruits", title="Fruits", modalities=("image", "text"), classes=3, citation="none",
+         splits=("0", "1", "2"), folds=True)
+class Fruits(Dataset):
+    def locate(self, request):
+        if request.split not in ("", *self.info.splits):
+            raise DataError(f"fruits has no split {request.split!r}")
+        return Located("official", (), f"fruits {request.split or 0}", request)
+
+    def load(self, located):
+        rng = np.random.default_rng(0)
+        labels = np.arange(sum(SIZES)) % 3
+        fold = np.repeat(np.arange(3), SIZES)
+        x = {m: rng.normal(size=(3, 5))[labels] + 0.8 * rng.normal(size=(len(labels), 5)) for m in NAMES}
+        number = int(located.request.split or 0)
+        rows = {"test": fold == number, "val": fold == (number + 1) % 3, "train": fold == (number + 2) % 3}
+        splits, items = [], {}
+        for part in ("train", "val", "test"):
+            modalities = {}
+            for m in NAMES:
+                ids = np.flatnonzero(rows[part])[:: -1 if m == "text" else 1]  # rows in different order
+                modalities[m] = Modality(m, x[m][ids].astype(np.float32), labels[ids], ids)
+                names = [f"{('red', 'green')[i % 2]} {WORDS[i % 12]}" for i in ids]
+                items[m] = tuple(Item(name, chr(0x1F300 + i)) for name, i in zip(names, ids, strict=True))
+            splits.append(Split(part, modalities, 3))
+        tastes = ("sweet", "sour", "bitter")
+        return validate(MultimodalData("fruits", "official", *splits, class_names=tastes, items=items))
+"""
+
 DRIVER = """
 import sys
 from benchmark.registry import DATASETS, METHODS
@@ -156,12 +197,12 @@ if __name__ == "__main__":
 class World:
     """A folder with the toy packages, its own results and cache, and both ways to run commands in it."""
 
-    def __init__(self, folder, monkeypatch, recipe=RECIPE):
+    def __init__(self, folder, monkeypatch, recipe=RECIPE, datasets=None):
         self.folder = folder
         self.results = folder / "results"
         for package, files in {
             "toy_methods": {"toy.py": METHOD, "toy.toml": recipe},
-            "toy_datasets": {"blobs.py": DATASET},
+            "toy_datasets": {"blobs.py": DATASET, **(datasets or {})},
         }.items():
             (folder / package).mkdir()
             for name, text in {"__init__.py": "", **files}.items():
