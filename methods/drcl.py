@@ -48,14 +48,12 @@ from benchmark.training import (
     Phase,
     Select,
     Terms,
-    Trained,
     build_replicas,
     train_phase,
 )
-from methods.layers import UnitMLP, random_orthogonal
+from methods.layers import UnitMLP
 from methods.losses import generalized_cross_entropy, log_label_mass
-
-CHUNK = 4096  # rows per forward pass when a whole split is scored
+from methods.prior import SCALES, SPLConfig, check_source, make_prior, scale_prior, split_tensors
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,8 @@ class DRCLConfig:
         recast: ``pinv`` (eq. 4) or ``transpose`` (W^T in its place; ablation 9, deduced).
         q_step: q grows by this much per epoch, up to 1.
         q_fixed: Fixed q of RSC (ablations 5 to 8); negative for the schedule.
-        spl: False takes the random orthogonal start as prior (ablation 1).
+        prior: Where W comes from, see ``methods/prior.py``; ``orthogonal`` is ablation 1.
+        prior_scale: Lengths of its columns: ``none`` (as they are), ``unit``, ``mean`` or ``polar``.
         spl_q0: Epoch 0 of SPL: ``skip`` (no movement, as in the public code) or ``ce`` (cross entropy).
         spl_snapshot: Prior after the ``last`` epoch or of the ``best`` score.
         score_split: Rows of the quality score: ``train`` (the paper) or ``val``.
@@ -104,7 +103,8 @@ class DRCLConfig:
     recast: str = "pinv"
     q_step: float = 0.01
     q_fixed: float = -1.0
-    spl: bool = True
+    prior: str = "selected"
+    prior_scale: str = "none"
     spl_q0: str = "skip"
     spl_snapshot: str = "last"
     score_split: str = "train"
@@ -115,9 +115,8 @@ class DRCLConfig:
     def __post_init__(self) -> None:
         choice("mixup", self.mixup, ("embedding", "input"))
         choice("recast", self.recast, ("pinv", "transpose"))
-        choice("spl_q0", self.spl_q0, ("skip", "ce"))
-        choice("spl_snapshot", self.spl_snapshot, ("last", "best"))
-        choice("score_split", self.score_split, ("train", "val"))
+        check_source(self.prior)
+        choice("prior_scale", self.prior_scale, SCALES)
         choice("select", self.select, ("loss", "loss_q1", "last"))
         if self.epochs < 1 or self.batch < 1 or self.dim < 1 or min(self.hidden, default=1) < 1:
             raise ValueError("epochs, batch, dim and hidden must be positive")
@@ -127,6 +126,23 @@ class DRCLConfig:
             raise ValueError("learning rates must not be negative")
         if not self.lr_grid and 0 in self.lr.values():
             raise ValueError("lr is 0 (search) but lr_grid is empty")
+        self.spl()
+
+    def spl(self) -> SPLConfig:
+        """The part that concerns stage 1."""
+        return SPLConfig(
+            hidden=self.hidden,
+            epochs=self.epochs,
+            batch=self.batch,
+            lr=self.lr_spl,
+            betas=self.betas,
+            q_step=self.q_step,
+            q0=self.spl_q0,
+            snapshot=self.spl_snapshot,
+            score_split=self.score_split,
+            keep_remainder=self.keep_remainder,
+            seed=self.prior_seed,
+        )
 
 
 # The losses, as functions of one replica.
@@ -181,11 +197,6 @@ def objective_terms(
     }
 
 
-def q_spl(epoch: int, step: float = 0.01) -> float:
-    """Hardness of SPL in a 0-based epoch: 0 in the first."""
-    return min(1.0, step * epoch)
-
-
 def q_rsc(epoch: int, step: float = 0.01) -> float:
     """Hardness of RSC in a 0-based epoch: one step ahead of SPL's."""
     return min(1.0, step * (epoch + 1))
@@ -198,43 +209,6 @@ def recast_matrix(prior: Tensor, kind: str) -> Tensor:
 
 
 # The two stages, as phases of the training loop.
-
-
-def spl_phase(
-    config: DRCLConfig, encoder: UnitMLP, sampler: RowSampler, scored: tuple[Tensor, Tensor], name: str
-) -> Phase:
-    """Stage 1 on one modality: encoder and ``prior`` move together on J_L alone.
-
-    Args:
-        config: Hyper-parameters.
-        encoder: Weightless template.
-        sampler: Batches of the training rows.
-        scored: Features and labels of the quality score (eq. 2).
-        name: Of the phase.
-    """
-
-    def loss(params: Params, batch: Batch, now: Params) -> Terms:
-        logits = functional_call(encoder, params, (batch["x"],), strict=False) @ params["prior"]
-        label = generalized_cross_entropy(logits, batch["y"], now["q"])
-        return {"total": now["active"] * label, "label": label}
-
-    def validate(params: Params, now: Params) -> Terms:  # noqa: ARG001 - the score does not depend on q
-        return {"quality": mean_label_mass(encoder, params, *scored, params["prior"])}
-
-    def schedule(epoch: int) -> dict[str, float]:
-        q = q_spl(epoch, config.q_step)
-        return {"q": q, "active": 0.0 if q == 0 and config.spl_q0 == "skip" else 1.0}
-
-    return Phase(
-        name=name,
-        epochs=config.epochs,
-        sampler=sampler,
-        objectives=(Objective(loss, Adam(config.lr_spl, config.betas)),),
-        schedule=schedule,
-        validate=validate,
-        select=Select("max" if config.spl_snapshot == "best" else "last", "quality"),
-        keep=("prior",),
-    )
 
 
 def rsc_phase(
@@ -291,19 +265,6 @@ def rsc_phase(
     )
 
 
-def mean_label_mass(encoder: UnitMLP, params: Params, x: Tensor, y: Tensor, prior: Tensor) -> Tensor:
-    """Quality score (eq. 2): mean softmax mass on the labels over all rows, in chunks."""
-    sums = [
-        log_label_mass(functional_call(encoder, params, (a,), strict=False) @ prior, b).exp().sum()
-        for a, b in zip(x.split(CHUNK), y.split(CHUNK), strict=True)
-    ]
-    return torch.stack(sums).sum() / len(x)
-
-
-def _tensors(split: Split, name: str, run: Run) -> tuple[Tensor, Tensor]:
-    return run.tensor(split[name].features), run.tensor(split.label_matrix(name))
-
-
 class DRCLRetriever(Retriever):
     """The encoders of one seed."""
 
@@ -350,11 +311,10 @@ class DRCL(Method):
 
     def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
         """See the module's docstring."""
-        start = random_orthogonal(self.config.dim, train.classes, self.config.prior_seed)
-        prior = run.tensor(start).expand(len(run.seeds), -1, -1)
-        if self.config.spl:
-            prior = self._learn_prior(prior, train, val, run)
-        run.arrays["prior"] = prior.cpu().numpy()
+        config = self.config
+        prior = scale_prior(
+            make_prior(config.prior, config.dim, train, val, run, config.spl()), config.prior_scale
+        )
         inverse = recast_matrix(prior, self.config.recast)
         encoders: dict[str, UnitMLP] = {}
         params: dict[str, Params] = {}
@@ -365,36 +325,12 @@ class DRCL(Method):
             for r in range(len(run.seeds))
         ]
 
-    def _encoder(self, stage: str, split: Split, name: str, run: Run) -> tuple[UnitMLP, Params]:
-        seeds = [derive_seed(seed, stage, name, "weights") for seed in run.seeds]
+    def _encoder(self, split: Split, name: str, run: Run) -> tuple[UnitMLP, Params]:
+        seeds = [derive_seed(seed, "rsc", name, "weights") for seed in run.seeds]
         template, params = build_replicas(
             lambda: UnitMLP(split[name].dim, self.config.hidden, self.config.dim), seeds, run
         )
         return template, params  # type: ignore[return-value]  # the template is what the builder made
-
-    def _learn_prior(self, start: Tensor, train: Split, val: Split, run: Run) -> Tensor:
-        """SPL on every modality; the prior with the largest score wins, the first one among equals."""
-        priors, scores = [], []
-        for name in train.names:
-            done = self._spl(name, start, train, val, run)
-            priors.append(done.params["prior"])
-            scores.append(np.max(done.history["val/quality"], axis=0))
-            run.arrays[f"prior/{name}"] = done.params["prior"].cpu().numpy()
-        table = np.stack(scores)  # (modalities, replicas)
-        winners = table.argmax(axis=0).tolist()
-        run.notes["prior"] = {
-            "score": {name: row.tolist() for name, row in zip(train.names, table, strict=True)},
-            "selected": [train.names[w] for w in winners],
-        }
-        return torch.stack([priors[w][r] for r, w in enumerate(winners)])
-
-    def _spl(self, name: str, start: Tensor, train: Split, val: Split, run: Run) -> Trained:
-        encoder, params = self._encoder("spl", train, name, run)
-        x, y = run.tensor(train[name].features), run.tensor(train.label_matrix(name))
-        scored = (x, y) if self.config.score_split == "train" else _tensors(val, name, run)
-        sampler = RowSampler(x, y, self.config.batch, keep_remainder=self.config.keep_remainder)
-        phase = spl_phase(self.config, encoder, sampler, scored, f"spl/{name}")
-        return train_phase(phase, {**params, "prior": start}, run)
 
     def _train_encoder(
         self, name: str, prior: Tensor, inverse: Tensor, train: Split, val: Split, run: Run
@@ -402,12 +338,12 @@ class DRCL(Method):
         """RSC of one modality; where no learning rate is known, the best of the grid per seed."""
         rate = self.config.lr.get(name, self.config.lr.get("default", 0.0))
         rates = (rate,) if rate > 0 else self.config.lr_grid
-        encoder, params = self._encoder("rsc", train, name, run)
+        encoder, params = self._encoder(train, name, run)
         x, y = run.tensor(train[name].features), run.tensor(train.label_matrix(name))
         sampler = RowSampler(
             x, y, self.config.batch, keep_remainder=self.config.keep_remainder, shuffles=("mix",)
         )
-        held = _tensors(val, name, run)
+        held = split_tensors(val, name, run)
         runs = []
         for candidate in rates:
             label = f"rsc/{name}" if len(rates) == 1 else f"rsc/{name}/lr={candidate:g}"

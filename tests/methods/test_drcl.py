@@ -8,9 +8,10 @@ from scipy.io import loadmat
 from benchmark.data import Modality, Split
 from benchmark.errors import RecipeError, UnsupportedError
 from benchmark.method import Run
-from methods.drcl import DRCL, DRCLConfig, augment, discrepancy, q_rsc, q_spl, recast_matrix
+from methods.drcl import DRCL, DRCLConfig, augment, discrepancy, q_rsc, recast_matrix
 from methods.layers import UnitMLP, random_orthogonal, unit_rows
 from methods.losses import generalized_cross_entropy, log_label_mass
+from methods.prior import q_spl
 
 
 def rows(n, d, seed=0):
@@ -135,9 +136,9 @@ def test_three_seeds_together_equal_each_alone(values, device):
 
 
 def test_a_modality_does_not_depend_on_the_others_given_prior_and_seed():
-    both, _ = fit(spl=False)
+    both, _ = fit(prior="orthogonal")
     only = make_split({m: SIZES[m] for m in ("image", "text")})
-    pair, _ = fit(spl=False, split=only)
+    pair, _ = fit(prior="orthogonal", split=only)
     x = rows(11, 8)
     assert torch.equal(both[0].embed("image", x), pair[0].embed("image", x))
 
@@ -149,7 +150,7 @@ def test_the_prior_is_learned_and_the_best_scored_modality_provides_it():
     assert max(scores, key=lambda m: scores[m][0]) == winner
     assert np.array_equal(run.arrays["prior"], run.arrays[f"prior/{winner}"])
     assert not np.allclose(run.arrays["prior"][0], random_orthogonal(16, 3, 1000).numpy())
-    _, plain = fit(spl=False)
+    _, plain = fit(prior="orthogonal")
     assert np.allclose(plain.arrays["prior"][0], random_orthogonal(16, 3, 1000).numpy())
 
 

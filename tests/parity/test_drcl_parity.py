@@ -18,10 +18,10 @@ from methods.drcl import (
     q_rsc,
     recast_matrix,
     rsc_phase,
-    spl_phase,
 )
 from methods.layers import UnitMLP
 from methods.losses import generalized_cross_entropy, log_label_mass
+from methods.prior import spl_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "drcl.npz")
 
@@ -150,7 +150,7 @@ def test_selective_prior_learning_step_by_step(trajectory):
     x, y = golden("in_tr_x"), golden("in_tr_y")
     for epochs in range(1, config.epochs + 1):
         sampler = Replay(x, y, batch, stored=golden("in_spl_shuffles"))
-        phase = spl_phase(replace(config, epochs=epochs), encoder, sampler, (x, y), "spl")
+        phase = spl_phase(replace(config, epochs=epochs).spl(), encoder, sampler, (x, y), "spl")
         done = train_phase(phase, {**params, "prior": golden("in_tr_W0")[None]}, Run(precision="fp64"))
         torch.testing.assert_close(
             done.params["prior"][0], golden("out_spl_W_per_epoch")[epochs - 1], rtol=1e-5, atol=1e-7
@@ -164,10 +164,10 @@ def test_first_spl_epoch_moves_nothing_but_the_clock(trajectory):
     x, y = golden("in_tr_x"), golden("in_tr_y")
     start = {**params, "prior": golden("in_tr_W0")[None]}
     sampler = Replay(x, y, batch, stored=golden("in_spl_shuffles"))
-    phase = spl_phase(replace(config, epochs=1), encoder, sampler, (x, y), "spl")
+    phase = spl_phase(replace(config, epochs=1).spl(), encoder, sampler, (x, y), "spl")
     assert torch.equal(train_phase(phase, start, Run(precision="fp64")).params["prior"], start["prior"])
     sampler = Replay(x, y, batch, stored=golden("in_spl_shuffles"))
-    phase = spl_phase(replace(config, epochs=1, spl_q0="ce"), encoder, sampler, (x, y), "spl")
+    phase = spl_phase(replace(config, epochs=1, spl_q0="ce").spl(), encoder, sampler, (x, y), "spl")
     assert not torch.equal(train_phase(phase, start, Run(precision="fp64")).params["prior"], start["prior"])
 
 
