@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmark.data import MultimodalData, Split, standardize, subsample
 from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.method import Method, Retriever, Run
-from benchmark.metrics import DirectionScores, evaluate, evaluate_one
+from benchmark.metrics import TIE_LIMIT, DirectionScores, evaluate, evaluate_one
 from benchmark.pairing import partners
 from benchmark.plan import Plan, pick_modalities
 from benchmark.recipe import ROWS
@@ -100,12 +100,7 @@ def compute(
     timings["total"] = sum(timings.values())
     if device.type == "cuda":
         record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    warnings = [
-        f"{direction}, seed {seed}: {one.warning()}"
-        for direction, per_seed in scores.items()
-        for seed, one in zip(plan.seeds, per_seed, strict=True)
-        if one.warning()
-    ]
+    warnings = tie_warnings(scores)
     for warning in warnings:
         reporter.warn(warning)
     record |= {**environment(device), **results(scores), "top": TOP}
@@ -196,6 +191,20 @@ def score(retrievers: list[Retriever], test: Split, run: Run, timings: dict[str,
             scores[f"{a}->{b}"].append(pair[0])
             scores[f"{b}->{a}"].append(pair[1])
     return scores
+
+
+def tie_warnings(scores: Scores) -> list[str]:
+    """One line if in some direction so many queries have ties that the order of equal scores matters."""
+    most = {way: max(one.ties for one in each) for way, each in scores.items()}
+    ties = {way: share for way, share in most.items() if share > TIE_LIMIT}
+    if not ties:
+        return []
+    worst = max(ties, key=lambda way: ties[way])
+    return [
+        f"ties: in {len(ties)} of {len(scores)} directions more than {TIE_LIMIT:.0%} of the queries have a "
+        f"relevant item whose score another item has too (most in {worst}: {ties[worst]:.1%}); equal scores "
+        "are ranked by a fixed permutation of the database"
+    ]
 
 
 def embed(model: Retriever, name: str, features: Tensor, seed: int) -> Tensor:
