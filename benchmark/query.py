@@ -31,7 +31,11 @@ VARIATION = "\ufe0f"  # asks for the colourful form of a character; typed or not
 
 
 class UnknownItemError(BenchmarkError):
-    """No test item of a run has this name or character."""
+    """An item that is not among the test rows; has the items that are."""
+
+    def __init__(self, message: str, items: Sequence[Item] = ()) -> None:
+        super().__init__(message)
+        self.items = items
 
 
 def find_runs(
@@ -93,8 +97,12 @@ def answer_first(runs: Sequence[StoredRun], *question: str, **options: Any) -> d
             return answer(run, *question, **options)
         except UnknownItemError as error:
             refused.append(error)
-    also = f"; nor do the stored runs of {len(refused) - 1} other splits have it" if len(refused) > 1 else ""
-    raise UnknownItemError(f"{refused[0]}{also}")
+    if len(refused) == 1:
+        raise refused[0]
+    near = nearest(question[-1], [item for error in refused for item in error.items])
+    raise UnknownItemError(
+        f"no test item of the {len(refused)} stored splits is called {question[-1]!r}; {near}"
+    )
 
 
 def answer(
@@ -259,8 +267,9 @@ class Rows:
                 f"{self._span()}, as in row:0"
             )
         raise UnknownItemError(
-            f"no test item of {self.place} is called {text!r}; {self._nearest(wanted)}"
-            f"a row number ({self._span()}) will do, too"
+            f"no test item of {self.place} is called {text!r}; {nearest(text, self.items)}; "
+            f"a row number ({self._span()}) will do, too",
+            self.items,
         )
 
     def _span(self) -> str:
@@ -271,11 +280,13 @@ class Rows:
         more = f" and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
         raise BenchmarkError(f"{len(rows)} items of {self.place} are called {text!r}: {listed}{more}")
 
-    def _nearest(self, wanted: str) -> str:
-        names = {_plain(item.name): item for item in self.items}
-        near = [names[name] for name in get_close_matches(wanted, names, n=NEAREST, cutoff=0.5)]
-        words = ", ".join(f"{item.name!r} {item.symbol}".rstrip() for item in near)
-        return f"nearest: {words}; " if near else "nothing is near; "
+
+def nearest(text: str, items: Sequence[Item]) -> str:
+    """The items with the most similar names, in words."""
+    names = {_plain(item.name): item for item in items}
+    near = [names[name] for name in get_close_matches(_plain(text), names, n=NEAREST, cutoff=0.5)]
+    words = ", ".join(f"{item.name!r} {item.symbol}".rstrip() for item in near)
+    return f"nearest: {words}" if near else "nothing is near"
 
 
 def random_ap(relevant: int, items: int) -> float:

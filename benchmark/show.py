@@ -107,8 +107,10 @@ def pooled(document: Mapping[str, Any]) -> None:
         for run in document["runs"]
     ]
     rows(("split", "MAP@all", "random", "", "run"), lines, whole="run")
-    for warning in sorted({w for run in document["runs"] for w in run["warnings"]}):
-        out.print(f"warning: {warning}")
+    warned = [run for run in document["runs"] if run["warnings"]]
+    if warned:
+        first = f"split {warned[0]['split']}: {warned[0]['warnings'][0]}"
+        out.print(f"warning: {len(warned)} of {len(document['runs'])} runs have warnings; {first}")
     if data["source"] == "standin":
         standin_warning(out)
 

@@ -275,4 +275,4 @@ def test_twenty_directions_fit_80_columns(monkeypatch, capsys):
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("0.457 ±0.071") == 42
     assert out.count("(0.143)") == 20
-    assert out.count("warning: w") == 1
+    assert out.count("warning: 2 of 2 runs have warnings; split 0: w") == 1

@@ -190,7 +190,7 @@ def test_an_item_is_found_on_the_fold_that_tests_it(world, capsys, run):
     assert (found["run"]["split"], found["query"]["name"]) == ("1", "red date")
     code, out, err = world.call(capsys, *by_name, "quince")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert "stored runs of 2 other splits" in err
+    assert "of the 3 stored splits" in err
 
 
 def test_a_run_on_the_users_own_features_is_found_by_its_description(tmp_path, monkeypatch, capsys):
