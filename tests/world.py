@@ -184,7 +184,9 @@ class Fruits(Dataset):
 """
 
 DRIVER = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
 from benchmark.registry import DATASETS, METHODS
 METHODS.package, DATASETS.package = "toy_methods", "toy_datasets"
 from benchmark.cli import main
