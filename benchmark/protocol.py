@@ -56,7 +56,8 @@ class RowSampler:
     """Paired-free: one modality alone, a fresh permutation of its rows every epoch.
 
     Batches hold ``x`` ``(B, D)``, ``y`` ``(B, C)``, and one int64 permutation of ``0..B-1`` per name in
-    ``shuffles`` (for losses that mix or pair rows inside the batch).
+    ``shuffles`` (for losses that mix or pair rows inside the batch). For every name in ``labels`` they also
+    hold as many label rows ``(B, C)``, served by a permutation of the modality's rows of their own.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class RowSampler:
         *,
         keep_remainder: bool = False,
         shuffles: tuple[str, ...] = (),
+        labels: tuple[str, ...] = (),
     ) -> None:
-        self.x, self.y, self.shuffles = x, y, shuffles
+        self.x, self.y, self.shuffles, self.labels = x, y, shuffles, labels
         self._sizes = batch_sizes(len(x), batch, keep_remainder)
 
     @property
@@ -81,10 +83,13 @@ class RowSampler:
         drawn = {"rows": torch.randperm(len(self.x), generator=generator)[: sum(self._sizes)]}
         for name in self.shuffles:
             drawn[name] = torch.cat([torch.randperm(size, generator=generator) for size in self._sizes])
+        for name in self.labels:
+            drawn[name] = torch.randperm(len(self.x), generator=generator)[: sum(self._sizes)]
         return drawn
 
     def gather(self, drawn: Batch) -> Batch:
-        """Features, labels and permutations of one step."""
+        """Features, labels, permutations and further label rows of one step."""
         rows = drawn["rows"]
         extra = {name: drawn[name] for name in self.shuffles}
+        extra |= {name: take(self.y, drawn[name]) for name in self.labels}
         return {"x": take(self.x, rows), "y": take(self.y, rows), **extra}

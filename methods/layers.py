@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -65,3 +65,33 @@ class UnitMLP(nn.Module):
         for layer in self.hidden:
             x = layer(x).relu()
         return unit_rows(self.last(x))
+
+
+class MLP(nn.Module):
+    """Linear-ReLU stack and a last linear layer, all with bias and started as ``nn.Linear`` does.
+
+    Args:
+        width: Input width.
+        hidden: Widths of the hidden layers.
+        out: Output width.
+        unit: Whether output rows get unit length.
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int], out: int, *, unit: bool = False) -> None:
+        super().__init__()
+        sizes = [width, *hidden]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.last = nn.Linear(sizes[-1], out)
+        self.unit = unit
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., width)`` to ``(..., out)``."""
+        for layer in self.hidden:
+            x = layer(x).relu()
+        x = self.last(x)
+        return unit_rows(x) if self.unit else x
+
+
+def part_of(params: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The parameters whose names start with the prefix, under the rest of their names."""
+    return {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}

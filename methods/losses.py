@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
+
+from methods.layers import unit_rows
 
 
 def log_label_mass(logits: Tensor, labels: Tensor) -> Tensor:
@@ -36,3 +39,40 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: Tensor) -> Tens
     mass = log_label_mass(logits, labels)
     positive = torch.where(q == 0, 1.0, q)
     return torch.where(q == 0, -mass, -torch.expm1(positive * mass) / positive).mean()
+
+
+def labelled_mean(values: Tensor, labels: Tensor) -> Tensor:
+    """Mean of ``values`` ``(B,)`` over rows whose ``labels`` ``(B, C)`` name any; 0 if none does."""
+    labelled = labels.sum(dim=-1) > 0
+    return torch.where(labelled, values, 0.0).sum() / labelled.sum().clamp_min(1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over labelled rows of ``-sum_k y_k log softmax(logits)_k``; several labels add up.
+
+    Args:
+        logits: ``(B, C)``.
+        labels: ``(B, C)`` one-hot or multi-hot.
+    """
+    return labelled_mean(-(labels * logits.log_softmax(dim=-1)).sum(dim=-1), labels)
+
+
+def label_distance(features: Tensor, prior: Tensor, labels: Tensor) -> Tensor:
+    """Per row ``||W' h - y||``, not squared; ``(B,)`` for ``(B, d)``, ``(d, C)`` and ``(B, C)``."""
+    return torch.linalg.vector_norm(features @ prior - labels, dim=-1)
+
+
+def pair_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+    """Mean over all pairs of ``log(1 + exp(theta)) - S theta`` with ``theta = 2 cos(a_i, b_j)``.
+
+    ``S_ij`` is 1 where rows i and j share a label. Rows without length have cosine 0 with every other.
+
+    Args:
+        a: ``(n, d)``.
+        b: ``(m, d)``.
+        labels_a: ``(n, C)``.
+        labels_b: ``(m, C)``.
+    """
+    theta = 2 * unit_rows(a) @ unit_rows(b).mT
+    similar = labels_a @ labels_b.mT > 0.5
+    return (softplus(theta) - torch.where(similar, theta, 0.0)).mean()

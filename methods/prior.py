@@ -4,11 +4,12 @@ DRCL learns it (selective prior learning, SPL: R. Pu et al., IEEE TMM 2025, eqs.
 perquisite/DRCL@91910a04); SDML and MARS take columns of a random orthogonal matrix. Any of the three can use
 any prior, at its own embedding width:
 
-- ``orthogonal``: the first C columns of a random orthogonal d x d matrix, the same for all seeds of a run;
+- ``orthogonal``: the first C columns of a random orthogonal d x d matrix: by default the one SPL starts from,
+  the same for all seeds of a run; a host may bring its own, one per seed;
 - ``selected``: SPL on every modality, the prior with the largest quality score (DRCL's own);
 - ``learned:<modality>``: SPL on that modality alone;
 - ``matched``: the orthogonal columns, stretched to the column lengths of the selected prior (control: length
-  without learned directions);
+  without learned directions; only of use where the host leaves lengths alone);
 - ``file:<path>``: a ``.mat`` or ``.npz`` with ``W`` (d x C), as the public code writes it.
 
 ``scale_prior`` then brings the columns to the lengths the host needs.
@@ -17,8 +18,9 @@ any prior, at its own embedding width:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,6 +91,14 @@ class SPLConfig:
             raise ValueError(f"learning rates must not be negative, got {self.lr}")
 
 
+def spl_config(values: Mapping[str, Any]) -> SPLConfig:
+    """SPL's hyper-parameters as a recipe's table gives them; ``ValueError`` for a name SPL does not have."""
+    names = [each.name for each in fields(SPLConfig)]
+    if unknown := sorted(set(values) - set(names)):
+        raise ValueError(f"spl has no setting {unknown[0]!r}; it has {', '.join(names)}")
+    return SPLConfig(**values)
+
+
 def check_source(source: str) -> None:
     """Raise ``ValueError`` unless ``source`` is one of the forms named above; for ``Config`` checks."""
     kind, colon, rest = source.partition(":")
@@ -98,7 +108,13 @@ def check_source(source: str) -> None:
 
 
 def make_prior(
-    source: str, d: int, train: Split, val: Split, run: Run, spl: SPLConfig, start: Tensor | None = None
+    source: str,
+    d: int,
+    train: Split,
+    val: Split,
+    run: Run,
+    spl: SPLConfig,
+    columns: Tensor | None = None,
 ) -> Tensor:
     """The prior of every replica, not yet scaled; noted in ``run.notes`` and kept in ``run.arrays``.
 
@@ -109,7 +125,8 @@ def make_prior(
         val: Validation split (used only with ``score_split="val"``).
         run: The run.
         spl: Hyper-parameters of SPL, where it is needed.
-        start: ``(d, C)`` orthogonal columns; drawn from ``spl.seed`` if not given.
+        columns: ``(R, d, C)``, the host's orthogonal columns for ``orthogonal`` and ``matched``; those SPL
+            starts from if not given.
 
     Returns:
         ``(R, d, C)`` in the run's precision.
@@ -123,17 +140,25 @@ def make_prior(
     if kind == "file":
         prior = run.tensor(read_prior(Path(rest), (d, train.classes)))
         return _kept(prior.expand(len(run.seeds), -1, -1), source, run)
-    columns = random_orthogonal(d, train.classes, spl.seed) if start is None else start
-    first = run.tensor(columns).expand(len(run.seeds), -1, -1)
+    start = orthogonal_columns(d, train.classes, run, spl.seed)
+    own = start if columns is None else run.tensor(columns)
     if source == "orthogonal":
-        return _kept(first, source, run)
+        return _kept(own, source, run)
     names = train.names if kind in ("selected", "matched") else (rest,)
     if rest and rest not in train.names:
         raise UnknownNameError("modality of the prior", rest, list(train.names))
-    learned = select_prior({name: _learn(name, first, train, val, run, spl) for name in names}, run)
+    learned = select_prior({name: _learn(name, start, train, val, run, spl) for name in names}, run)
     if source == "matched":
-        learned = first * torch.linalg.vector_norm(learned, dim=1, keepdim=True)
+        learned = own * torch.linalg.vector_norm(learned, dim=1, keepdim=True)
     return _kept(learned, source, run)
+
+
+def orthogonal_columns(d: int, classes: int, run: Run, seed: int) -> Tensor:
+    """Random orthogonal columns ``(R, d, C)``: the same ``seed`` for all replicas, or each its own if -1."""
+    if seed >= 0:
+        return run.tensor(random_orthogonal(d, classes, seed)).expand(len(run.seeds), -1, -1)
+    seeds = [derive_seed(own, "prior") for own in run.seeds]
+    return run.tensor(torch.stack([random_orthogonal(d, classes, each) for each in seeds]))
 
 
 def select_prior(learned: Mapping[str, Trained], run: Run) -> Tensor:

@@ -1,0 +1,271 @@
+"""Properties of MARS."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+
+from benchmark.errors import RecipeError, UnknownNameError, UnsupportedError
+from benchmark.method import Run
+from benchmark.protocol import RowSampler
+from benchmark.training import train_phase
+from methods.layers import MLP, part_of, random_orthogonal
+from methods.losses import cross_entropy, pair_likelihood
+from methods.mars import MARS, DataNetwork, MARSConfig, largest_log_probability, modality_phase
+from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+
+
+def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
+    method = MARS.from_values({**MARS.tiny(), **values})
+    train = split or make_split()
+    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
+    method.check(train)
+    sizes = {m.name: (9, m.dim) for m in train}
+    val = make_split(sizes, train.classes, seed=1, multi=train.label_form == "multi")
+    return method.fit(train, val, run), run
+
+
+@pytest.fixture
+def prior():
+    return random_orthogonal(8, 3, 0).double()
+
+
+def test_pair_term_ignores_lengths_and_a_common_rotation():
+    a, b = rows(6, 5), rows(4, 5, seed=1)
+    y_a, y_b = one_hot(np.arange(6) % 3, 3), one_hot(np.arange(4) % 3, 3)
+    wanted = pair_likelihood(a, b, y_a, y_b)
+    rotation = torch.linalg.qr(rows(5, 5, seed=2)).Q
+    lengths = torch.linspace(0.5, 2, 6, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(pair_likelihood(a * lengths, b, y_a, y_b), wanted)
+    torch.testing.assert_close(pair_likelihood(a @ rotation, b @ rotation, y_a, y_b), wanted)
+
+
+def test_pair_term_against_a_loop():
+    a, b = rows(5, 4), rows(3, 4, seed=1)
+    y_a = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 1]], dtype=torch.float64)
+    y_b = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0]], dtype=torch.float64)
+    total = 0.0
+    for i in range(5):
+        for j in range(3):
+            theta = 2 * (a[i] @ b[j] / (a[i].norm() * b[j].norm())).item()
+            similar = any(p and q for p, q in zip(y_a[i].tolist(), y_b[j].tolist(), strict=True))
+            total += math.log1p(math.exp(theta)) - (theta if similar else 0)
+    assert pair_likelihood(a, b, y_a, y_b).item() == pytest.approx(total / 15)
+
+
+def test_pair_term_of_class_prototypes(prior):
+    p = prior.T
+    same = pair_likelihood(p[:1], p[:1], one_hot([0], 3), one_hot([0], 3))
+    other = pair_likelihood(p[:1], p[1:2], one_hot([0], 3), one_hot([1], 3))
+    assert same.item() == pytest.approx(math.log1p(math.exp(-2)), abs=1e-6)
+    assert other.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_the_exclusive_term_lies_between_uniform_and_certain(prior):
+    y = one_hot([0, 1, 2, 0], 3)
+    value = largest_log_probability(3 * torch.nn.functional.normalize(rows(4, 8)) @ prior, y).item()
+    assert -math.log(3) < value < 0
+    outside = torch.linalg.svd(prior).U[:, 3:7].T
+    assert largest_log_probability(outside @ prior, y).item() == pytest.approx(-math.log(3), abs=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "floor"), [(10, 1.420), (20, 2.055), (100, 3.617)])
+def test_the_classification_term_has_a_floor(classes, floor):
+    prior = random_orthogonal(classes + 4, classes, 0).double()
+    y = one_hot(np.arange(classes), classes)
+    s = torch.nn.functional.normalize((y - 1 / classes) @ prior.T)
+    assert cross_entropy(s @ prior, y).item() == pytest.approx(floor, abs=6e-4)
+    moved = torch.nn.functional.normalize(s + 0.1 * rows(classes, classes + 4))
+    assert cross_entropy(moved @ prior, y) > cross_entropy(s @ prior, y)
+
+
+def test_unlabelled_rows_leave_the_class_terms():
+    logits, y = rows(4, 3).requires_grad_(), one_hot([0, 1, 2, 0], 3)
+    part = y.clone()
+    part[3] = 0
+    for term in (cross_entropy, largest_log_probability):
+        torch.testing.assert_close(term(logits, part), term(logits[:3], y[:3]))
+        gradient = torch.autograd.grad(term(logits, part), logits)[0]
+        assert not gradient[3].any()
+        assert term(logits, torch.zeros_like(y)) == 0
+
+
+def test_heads_start_by_the_raw_width():
+    torch.manual_seed(0)
+    net = DataNetwork(100, (32, 16), 8)
+    for head in (net.shared, net.exclusive):
+        assert head.bias is None
+        assert 0.09 < head.weight.abs().max() <= 0.1
+    assert not torch.equal(net.shared.weight, net.exclusive.weight)
+
+
+def small_phase(prior, first=True, epochs=1, x=None, **values):
+    """Networks of width 12, their parameters for one replica, and the phase."""
+    torch.manual_seed(0)
+    nets = MLP(3, (12,), 8).double(), DataNetwork(5, (12, 12), 8).double()
+    params = {f"label.{n}": p.detach()[None] for n, p in nets[0].named_parameters()}
+    params |= {f"data.{n}": p.detach()[None] for n, p in nets[1].named_parameters()}
+    x, y = rows(9, 5) if x is None else x, one_hot(np.arange(9) % 3, 3)
+    sampler = RowSampler(x, y, 9, labels=("y_l",))
+    config = MARSConfig(epochs=epochs, lr={"default": 1e-2}, **values)
+    return modality_phase(config, nets, sampler, (x, y), prior[None], "image", first), params
+
+
+def label_gradient(prior, **values):
+    phase, params = small_phase(prior, **values)
+    leaves = {n: p[0].requires_grad_(n.startswith("label.")) for n, p in params.items()}
+    y = one_hot(np.arange(9) % 3, 3)
+    terms = phase.objectives[0].loss(leaves, {"x": rows(9, 5), "y": y, "y_l": y.flip(0)}, {"prior": prior})
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(terms["total"], list(part_of(leaves, "label.").values()))]
+    )
+
+
+def test_the_label_network_does_not_see_the_matrix_unless_told_to(prior):
+    other = random_orthogonal(8, 3, 1).double()
+    torch.testing.assert_close(label_gradient(prior), label_gradient(other), rtol=1e-12, atol=1e-15)
+    seeing = [label_gradient(w, label_ce_weight=1.0) for w in (prior, other)]
+    assert not torch.allclose(*seeing)
+
+
+def test_the_label_network_is_frozen_after_the_first_modality(prior):
+    for first in (True, False):
+        phase, params = small_phase(prior, first, epochs=3)
+        before = {n: p.clone() for n, p in params.items()}
+        done = train_phase(phase, params, Run(precision="fp64")).params
+        assert all(not torch.equal(done[n], before[n]) for n in done if n.startswith("data."))
+        assert any(n.startswith("label.") for n in done) is first
+        assert all(torch.equal(params[n], before[n]) for n in params)
+        if first:
+            assert not torch.equal(done["label.last.weight"], before["label.last.weight"])
+
+
+def test_rows_whose_trunk_is_off_do_no_harm(prior):
+    phase, params = small_phase(prior, epochs=3)
+    params["data.trunk.1.bias"] = torch.full_like(params["data.trunk.1.bias"], -1e3)
+    done = train_phase(phase, params, Run(precision="fp64"))
+    assert all(p.isfinite().all() for p in done.params.values())
+    net = DataNetwork(5, (12, 12), 8)
+    kept = {n: p[0] for n, p in part_of(done.params, "data.").items()}
+    assert not functional_call(net, kept, (rows(4, 5),))[0].any()
+
+
+def test_label_rows_are_shuffled_on_their_own():
+    sampler = RowSampler(rows(8, 2), torch.arange(8.0)[:, None], 3, labels=("y_l",))
+    drawn = sampler.draw(torch.Generator().manual_seed(0))
+    assert drawn["rows"].shape == drawn["y_l"].shape == (6,)
+    assert not torch.equal(drawn["rows"], drawn["y_l"])
+    assert len(set(drawn["y_l"].tolist())) == 6
+    batch = sampler.gather({n: v[None, :3] for n, v in drawn.items()})
+    assert torch.equal(batch["y_l"][0, :, 0], drawn["y_l"][:3].float())
+    assert torch.equal(batch["y"][0, :, 0], drawn["rows"][:3].float())
+
+
+@pytest.mark.parametrize("values", [{}, {"select": "best", "prior": "selected", "label_ce_weight": 0.5}])
+def test_three_seeds_together_equal_each_alone(values, device):
+    together, _ = fit((1, 2, 3), replicas="together", device=device, **values)
+    alone, _ = fit((1, 2, 3), replicas="alone", device=device, **values)
+    single, _ = fit((2,), device=device, **values)
+    for name, (_, d) in SIZES.items():
+        x = rows(11, d).to(device)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
+        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+
+
+def test_only_the_first_modality_matters_to_the_others():
+    x = rows(6, 4)
+    usual, run = fit()
+    assert run.notes["modality_order"] == ["image", "text", "audio"]
+    without, _ = fit(split=make_split().restrict(("image", "audio")))
+    swapped, _ = fit(modality_order=["image", "audio", "text"])
+    other, run = fit(modality_order=["text"])
+    assert run.notes["modality_order"] == ["text", "image", "audio"]
+    assert torch.equal(usual[0].embed("audio", x), without[0].embed("audio", x))
+    assert torch.equal(usual[0].embed("audio", x), swapped[0].embed("audio", x))
+    assert not torch.allclose(usual[0].embed("audio", x), other[0].embed("audio", x))
+
+
+def test_image_is_first_where_there_is_one():
+    config = MARSConfig()
+    assert config.order(["text", "image", "audio"]) == ("image", "text", "audio")
+    assert config.order(["text", "audio"]) == ("text", "audio")
+
+
+def test_last_and_best_epoch():
+    settings = {"epochs": 15, "lr": {"default": 1e-1}}
+    last, run = fit(**settings)
+    assert not any(name.startswith("val/") for each in run.history.values() for name in each)
+    best, run = fit(**settings, select="best")
+    curve = [each[0] for each in run.history["first/image"]["val/pair"]]
+    assert min(curve) < curve[-1], "the last epoch was the best, so nothing was tested"
+    x = rows(5, 8)
+    assert not torch.allclose(last[0].embed("image", x), best[0].embed("image", x))
+    curve = [each[0] for each in run.history["later/text"]["val/pair"]]
+    val = make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1)["text"]
+    s, y = best[0].embed("text", torch.from_numpy(val.features).double()), one_hot(val.labels, 3)
+    assert pair_likelihood(s, s, y, y).item() == pytest.approx(min(curve))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"alpha1": 0.0},
+        {"beta1": 0.0},
+        {"label_ce_weight": 1.0},
+        {"prior_seed": 123},
+        {"prior": "selected"},
+        {"prior": "learned:audio"},
+        {"prior": "matched", "prior_scale": "none"},
+        {"prior": "selected", "prior_scale": "none"},
+        {"lr": {"image": 1e-2, "default": 1e-3}},
+    ],
+)
+def test_every_variant_trains_and_differs(values):
+    base, changed = fit()[0][0], fit(**values)[0][0]
+    x = rows(5, 8)
+    assert changed.embed("image", x).isfinite().all()
+    assert not torch.allclose(base.embed("image", x), changed.embed("image", x), rtol=1e-9)
+
+
+def test_weights_of_later_modalities_leave_the_first_alone():
+    base, changed = fit()[0][0], fit(alpha2=0.3, beta2=0.0)[0][0]
+    assert torch.equal(base.embed("image", rows(5, 8)), changed.embed("image", rows(5, 8)))
+    assert not torch.allclose(base.embed("text", rows(5, 5)), changed.embed("text", rows(5, 5)))
+
+
+def test_unlabelled_rows_and_a_modality_smaller_than_the_batch():
+    split = make_split(multi=True)
+    split["image"].labels[::2] = 0
+    split["audio"].labels[:] = 0
+    retrievers, run = fit(split=split, batch=1000)
+    assert retrievers[0].embed("audio", rows(2, 4)).isfinite().all()
+    assert run.history["later/audio"]["train/ce"] == [[0.0]] * 4
+
+
+def test_training_learns_to_retrieve():
+    retrievers, _ = fit(epochs=40, lr={"default": 1e-2})
+    assert nearest_class_accuracy(retrievers[0]) > 0.9
+    assert nearest_class_accuracy(retrievers[0], "text", "audio") > 0.9
+
+
+def test_wrong_values_are_refused():
+    for values, message in [
+        ({"select": "test"}, "select must be one of last, best"),
+        ({"epochs": 0}, "must be positive"),
+        ({"trunk": []}, "must be positive"),
+        ({"lr": {"image": 1.0}}, "must name a default"),
+        ({"modality_order": ["a", "a"]}, "list of different names"),
+        ({"modality_order": "image"}, "list of different names"),
+        ({"spl": {"rate": 1}}, "spl has no setting 'rate'"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            MARS.from_values(values)
+    with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
+        fit(dim=2)
+    with pytest.raises(UnknownNameError, match="Valid: audio, image, text"):
+        fit(modality_order=["smell"])
+    assert MARSConfig() == MARS.from_values({}).config
