@@ -40,7 +40,12 @@ Own = Mapping[str, NDArray[np.int64]]
 
 
 def compute(
-    plan: Plan, data: MultimodalData, load_seconds: float, checkpoints: Path, reporter: Reporter
+    plan: Plan,
+    data: MultimodalData,
+    load_seconds: float,
+    checkpoints: Path,
+    shared: Path | None,
+    reporter: Reporter,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Train and score.
 
@@ -49,6 +54,7 @@ def compute(
         data: The dataset as loaded, all modalities.
         load_seconds: How long loading took, for the record.
         checkpoints: Folder the training loop may use to resume an interrupted run.
+        shared: Folder of finished phases that runs on the same data share; ``None`` to train them all.
         reporter: Where to report progress.
 
     Returns:
@@ -80,6 +86,7 @@ def compute(
         replicas=plan.spec.replicas,
         progress=reporter.epoch,
         checkpoints=checkpoints,
+        shared=shared,
     )
     seeds = ",".join(map(str, plan.seeds))
     reporter.say(f"fit: {plan.method.id} on {device}, {plan.profile} profile, seeds {seeds}")

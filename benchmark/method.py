@@ -42,6 +42,7 @@ class Run:
             (whichever was measured to be faster on this machine at this size).
         progress: Called as ``progress(phase, epoch, epochs, numbers)`` after every epoch.
         checkpoints: Folder for finished phases, so that an interrupted run resumes; ``None`` for none.
+        shared: Folder of finished phases that other runs on the same data may use too; ``None`` for none.
         history: Filled by the training loop: ``{phase: {quantity: [[per replica] per epoch]}}``.
         notes: Filled by the method: facts for the run record (which prior won, which ridge was chosen).
         arrays: Filled by the method: small named arrays worth storing with the run (a prior matrix).
@@ -53,6 +54,7 @@ class Run:
     replicas: str = "auto"
     progress: Callable[[str, int, int, Mapping[str, float]], None] | None = None
     checkpoints: Path | None = None
+    shared: Path | None = None
     history: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, Any] = field(default_factory=dict)

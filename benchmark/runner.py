@@ -70,7 +70,7 @@ def execute(
         spec: What is asked for.
         store: Where records are kept; the default store if not given.
         reporter: Where to report progress; silent if not given.
-        force: Compute even if the run is stored, and replace it.
+        force: Compute even if the run is stored, and replace it; phases of other runs are not used either.
 
     Raises:
         BenchmarkError: Anything the user can set right; nothing is stored then.
@@ -91,7 +91,8 @@ def execute(
             return Outcome(found, cached=True)
         from benchmark.compute import compute
 
-        record, arrays = compute(plan, data, seconds, store.partial(key), reporter)
+        shared = None if force else store.shared(plan.training_data())
+        record, arrays = compute(plan, data, seconds, store.partial(key), shared, reporter)
         return Outcome(store.save(record, arrays), cached=False)
 
 

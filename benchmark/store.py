@@ -8,6 +8,7 @@ the next run with the same key. Failed runs are not stored.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -133,6 +134,14 @@ class Store:
         folder = self.root / ".partial" / key[:16]
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def shared(self, facts: str) -> Path:
+        """Folder of finished phases for all runs on the same data; never listed, safe to delete.
+
+        Args:
+            facts: Everything about the data as training sees them.
+        """
+        return self.root / ".shared" / hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     @contextmanager
     def lock(self, key: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.checkpoint import load_phase, save_phase
+from benchmark.checkpoint import load_phase, save_phase, shared_name
 from benchmark.errors import TrainingError
 from benchmark.method import Run, derive_seed
 from benchmark.protocol import Batch, Sampler
@@ -93,6 +93,9 @@ class Phase:
         keep: Prefixes of the parameters to hand back and to checkpoint; empty for all.
         stream: Name its random numbers derive from, where several phases shall see the same batches; the
             phase's own name if empty.
+        shared: Text that names everything which determines the phase, besides the data, the seed, the initial
+            parameters, and what is named above; a replica of it is trained once for all runs on the same
+            data. Empty: every run trains its own.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Phase:
     select: Select = Select()
     keep: tuple[str, ...] = ()
     stream: str = ""
+    shared: str = ""
 
     @property
     def random_stream(self) -> str:
@@ -169,17 +173,55 @@ def train_phase(phase: Phase, params: Params, run: Run) -> Trained:
     Raises:
         TrainingError: A loss or validation value is not finite; names phase, epoch, term and seed.
     """
-    replicas = range(len(run.seeds))
+    everyone = list(range(len(run.seeds)))
+    if phase.shared and run.shared is not None:
+        trained = _shared(phase, params, run, everyone)
+    else:
+        trained = _train(phase, params, run, everyone)
+    run.history[phase.name] = trained.history
+    return trained
+
+
+def _train(phase: Phase, params: Params, run: Run, members: list[int]) -> Trained:
+    """Train these replicas the faster way."""
     shapes = sorted((name, tuple(p.shape)) for name, p in params.items())
     size = f"{shapes} batch {phase.sampler.sizes[0]}"
     mode = replica_mode(phase.name, size, run, lambda together: _probe(phase, params, run, together))
     if mode == "together":
-        trained = _checkpointed(phase, params, run, list(replicas), stacked=len(run.seeds) > 1)
-    else:
-        parts = [_checkpointed(phase, params, run, [r], stacked=False) for r in replicas]
-        trained = _merge(parts)
-    run.history[phase.name] = trained.history
-    return trained
+        return _checkpointed(phase, params, run, members, stacked=len(members) > 1)
+    return _merge([_checkpointed(phase, params, run, [r], stacked=False) for r in members])
+
+
+def _shared(phase: Phase, params: Params, run: Run, members: list[int]) -> Trained:
+    """Read the replicas that some run has trained before, train the others and leave them for later runs.
+
+    Constants are not part of a replica's name: a phase that reads any says so in its text.
+    """
+    facts = (phase.name, phase.random_stream, phase.epochs, phase.sampler.sizes, phase.select, phase.keep)
+    text = f"{phase.shared}|{facts}|{[(o.optimizer, o.params) for o in phase.objectives]}|{run.precision}"
+    names = [shared_name(text, run.seeds[r], {n: p[r] for n, p in params.items()}) for r in members]
+    parts: dict[int, Trained] = {}
+    for r, name in zip(members, names, strict=True):
+        found = load_phase(run.shared, name, run.device)
+        if found is not None:
+            parts[r] = Trained(*found)
+    run.notes.setdefault("shared_phases_found", {})[phase.name] = [run.seeds[r] for r in parts]
+    missing = [r for r in members if r not in parts]
+    if missing:
+        trained = _train(phase, params, run, missing)
+        for place, r in enumerate(missing):
+            one = parts[r] = _only(trained, place)
+            save_phase(run.shared, names[r], one.params, one.epochs, one.history)
+    return _merge([parts[r] for r in members])
+
+
+def _only(trained: Trained, place: int) -> Trained:
+    """One replica out of several, still with its axis."""
+    return Trained(
+        {name: p[place : place + 1] for name, p in trained.params.items()},
+        [trained.epochs[place]],
+        {name: [[row[place]] for row in rows] for name, rows in trained.history.items()},
+    )
 
 
 def _merge(parts: list[Trained]) -> Trained:
