@@ -101,7 +101,7 @@ def study(
 
 def _list(as_json: bool) -> None:
     from benchmark.registry import study_files
-    from benchmark.study import read_document
+    from benchmark.study_file import read_document
 
     known = {name: str(read_document(file).get("title", "")) for name, file in study_files().items()}
     if as_json:

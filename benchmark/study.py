@@ -1,23 +1,4 @@
-"""Studies: sets of runs and how to read them side by side.
-
-A study is data, a TOML file ``studies/<name>.toml`` in the package of the methods::
-
-    title = "Where the prior comes from"
-    seeds = [1, 2, 3]                     # optional; the profile's if left out
-    orderings = [["text", "image"]]       # optional; published: the first row is better by average
-    [published]                           # optional; where the printed numbers are
-    file = "table6_prior_swap.csv"
-    direction = "metric"                  # columns of the file that hold directions and numbers
-    value = "value"
-    dataset = "xmedia"                    # of all its rows; left out if the file has such a column
-    [[run]]
-    label = "{each}"
-    description = "prior learned on {each}"
-    certainty = "certain"
-    method = "drcl"
-    set = ["prior=learned:{each}"]
-    each = "modality"                     # optional; or a list: one row for each value
-    published = { prior = "W" }           # optional; other columns that find its printed row
+"""Studies: sets of runs, read side by side. What they are is said in :mod:`benchmark.study_file`.
 
 Runs that are stored are read; the others are computed one after the other, so that a study that was
 interrupted goes on with the first run that is missing. This module does not import torch.
@@ -26,65 +7,23 @@ interrupted goes on with the first run that is missing. This module does not imp
 from __future__ import annotations
 
 import csv
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmark.errors import BenchmarkError, RecipeError, TrainingError, UnknownNameError, UnsupportedError
+from benchmark.errors import BenchmarkError, TrainingError, UnsupportedError
 from benchmark.folds import Once
 from benchmark.plan import RunSpec, make_plan
 from benchmark.published import MEASURE, published_folder, why_not_comparable
-from benchmark.registry import METHODS, study_files
+from benchmark.registry import METHODS
 from benchmark.runner import Outcome, Reporter, Silent, execute, load
 from benchmark.store import Store
+from benchmark.study_file import Study, Variant, read_document, read_study, study_file
 
 AVERAGES = ("avg", "avg_all_20")
 """Names of the mean over all directions in published tables."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of a study.
-
-    Attributes:
-        label: Short name, unique in the study.
-        description: What is changed, in words.
-        certainty: How sure it is that the publication means this change.
-        method: Method id.
-        changes: ``name=value`` hyper-parameters.
-        printed: Column values that find its row in the published table; empty if there is none.
-    """
-
-    label: str
-    description: str
-    certainty: str
-    method: str
-    changes: tuple[str, ...] = ()
-    printed: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study as its file describes it, every ``each`` written out.
-
-    Attributes:
-        name: As the file is called.
-        title: One line.
-        variants: Its rows.
-        seeds: Of its runs; empty for the profile's.
-        orderings: Pairs of labels; the publication finds the first better than the second by average.
-        published: Where the printed numbers are: ``file``, ``direction``, ``value`` and ``dataset``.
-    """
-
-    name: str
-    title: str
-    variants: tuple[Variant, ...]
-    seeds: tuple[int, ...] = ()
-    orderings: tuple[tuple[str, str], ...] = ()
-    published: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,87 +35,13 @@ class Done:
     reason: str = ""
 
 
-def study_file(name: str) -> Path:
-    """The file of a study, given by name or as the path of a ``.toml`` file.
-
-    Raises:
-        UnknownNameError: No such study.
-    """
-    known, path = study_files(), Path(name)
-    if path.suffix == ".toml" and path.is_file():
-        return path
-    if (usual := name.replace("_", "-")) not in known:
-        raise UnknownNameError("study", name, list(known))
-    return known[usual]
-
-
-def read_study(file: Path, modalities: Sequence[str]) -> Study:
-    """A study on data with these modalities.
-
-    Raises:
-        RecipeError: A file that is not a study.
-    """
-    document = read_document(file)
-    try:
-        variants = [one for run in document["run"] for one in _variants(run, modalities)]
-        labels = [variant.label for variant in variants]
-        if len(set(labels)) < len(labels) or not labels:
-            raise RecipeError(f"{file}: it needs rows, each with a label of its own")
-        pairs = tuple((str(a), str(b)) for a, b in document.get("orderings", ()))
-        return Study(
-            name=file.stem,
-            title=str(document["title"]),
-            variants=tuple(variants),
-            seeds=tuple(map(int, document.get("seeds", ()))),
-            orderings=tuple(pair for pair in pairs if set(pair) <= set(labels)),
-            published=document.get("published", {}),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecipeError(f"{file}: not a study ({type(error).__name__}: {error})") from None
-
-
-def read_document(file: Path) -> dict[str, Any]:
-    """The content of a study's file.
-
-    Raises:
-        RecipeError: It cannot be read.
-    """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: not a valid TOML file: {error}") from None
-
-
-def _variants(run: Mapping[str, Any], modalities: Sequence[str]) -> list[Variant]:
-    each = run.get("each", [""])
-    values = modalities if each == "modality" else each
-
-    def fill(text: str, value: Any) -> str:
-        return text.replace("{each}", str(value))
-
-    return [
-        Variant(
-            label=fill(run["label"], value),
-            description=fill(run["description"], value),
-            certainty=str(run["certainty"]),
-            method=str(run["method"]),
-            changes=tuple(fill(change, value) for change in run.get("set", ())),
-            printed={str(k): fill(str(v), value) for k, v in run.get("published", {}).items()},
-        )
-        for value in values
-    ]
-
-
-def open_study(
-    name: str, spec: RunSpec, reporter: Reporter | None = None, *, read: bool = True
-) -> tuple[Study, RunSpec]:
+def open_study(name: str, spec: RunSpec, reporter: Reporter | None = None) -> tuple[Study, RunSpec]:
     """A study on the dataset of ``spec``, and the spec with the study's seeds where it names none.
 
     Args:
         name: Of the study, or the path of its file.
         spec: Everything but method and the study's changes.
         reporter: Where to report that data are read to learn their modalities.
-        read: Whether data may be read for that.
 
     Raises:
         BenchmarkError: No such study or dataset, or none of the study's methods is there.
@@ -188,7 +53,7 @@ def open_study(
     if not there:
         raise BenchmarkError(f"study {name}: none of its methods is there ({', '.join(methods)})")
     plan = make_plan(replace(spec, method=there[0]))
-    if read and not plan.modalities:
+    if not plan.modalities:
         plan = load(plan, reporter or Silent())[2]
     study = read_study(file, plan.modalities)
     return study, replace(spec, seeds=spec.seeds or study.seeds)
