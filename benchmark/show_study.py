@@ -40,9 +40,10 @@ def study(document: Mapping[str, Any]) -> None:
     reasons = {row["not_comparable"]: None for row in document["rows"] if row["not_comparable"]}
     for reason in reasons:
         out.print(f"published numbers not shown, not comparable: {reason}")
-    computed = [row for row in document["rows"] if not row["cached"]]
+    every = {row["key"] for row in document["rows"]}
+    computed = {row["key"] for row in document["rows"] if not row["cached"]}
     out.print(
-        f"{len(computed)} runs computed, {len(document['rows']) - len(computed)} read from the store; "
+        f"{len(computed)} runs computed, {len(every - computed)} read from the store; "
         f"{document['seconds']:.0f} s"
     )
     if data["source"] == "standin":

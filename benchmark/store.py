@@ -135,6 +135,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def clear_partial(self, key: str) -> None:
+        """Remove what :meth:`partial` gave out."""
+        shutil.rmtree(self.root / ".partial" / key[:16], ignore_errors=True)
+
     def shared(self, facts: str) -> Path:
         """Folder of finished phases for all runs on the same data; never listed, safe to delete.
 
@@ -201,7 +205,7 @@ class Store:
         temporary.rename(folder)
         shutil.rmtree(replaced, ignore_errors=True)
         _flush_folder(self.root)
-        shutil.rmtree(self.root / ".partial" / key[:16], ignore_errors=True)
+        self.clear_partial(key)
         return StoredRun(folder, json.loads(text))
 
 

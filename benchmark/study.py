@@ -21,6 +21,7 @@ from benchmark.registry import METHODS
 from benchmark.runner import Outcome, Reporter, Silent, execute, load
 from benchmark.store import Store
 from benchmark.study_file import Study, Variant, read_document, read_study, study_file
+from benchmark.together import execute_together, groups
 
 AVERAGES = ("avg", "avg_all_20")
 """Names of the mean over all directions in published tables."""
@@ -74,6 +75,7 @@ def execute_study(
     """
     store, once = store or Store(), Once(reporter or Silent())
     known = METHODS.entries()
+    fresh = _train_groups([variant_spec(v, spec) for v in present(study)], store, once, force=force)
     done = []
     for number, variant in enumerate(study.variants, 1):
         if variant.method not in known:
@@ -81,10 +83,30 @@ def execute_study(
             continue
         once.say(f"{variant.label}, {number} of {len(study.variants)}: {variant.description}")
         try:
-            done.append(Done(variant, execute(variant_spec(variant, spec), store, once, force=force)))
+            one = variant_spec(variant, spec)
+            outcome = execute(one, store, once, force=force and make_plan(one).key() not in fresh)
+            key = str(outcome.run.record["key"])
+            done.append(Done(variant, replace(outcome, cached=outcome.cached and key not in fresh)))
+            fresh.add(key)  # a second row of the same run reads it, with --force too
         except (UnsupportedError, TrainingError) as error:
             done.append(Done(variant, None, str(error)))
     return done
+
+
+def _train_groups(specs: Sequence[RunSpec], store: Store, reporter: Reporter, *, force: bool) -> set[str]:
+    """Compute what may train together; the keys of the runs that are new.
+
+    A group that fails is left to :func:`execute`, which finds out the run that cannot be trained.
+    """
+    fresh: set[str] = set()
+    for group in groups(specs, store, force=force):
+        try:
+            outcomes = execute_together(group, store, reporter, force=force)
+        except (UnsupportedError, TrainingError) as error:
+            reporter.say(f"{len(group)} runs together: {error}; now one by one")
+            continue
+        fresh |= {str(each.run.record["key"]) for each in outcomes if not each.cached}
+    return fresh
 
 
 def present(study: Study) -> list[Variant]:

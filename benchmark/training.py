@@ -8,6 +8,7 @@ read once per epoch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -205,14 +206,16 @@ def _shared(phase: Phase, params: Params, run: Run, members: list[int]) -> Train
         found = load_phase(run.shared, name, run.device)
         if found is not None:
             parts[r] = Trained(*found)
-    run.notes.setdefault("shared_phases_found", {})[phase.name] = [run.seeds[r] for r in parts]
-    missing = [r for r in members if r not in parts]
+    run.notes.setdefault("shared_phases_found", {})[phase.name] = sorted({run.seeds[r] for r in parts})
+    # Replicas that differ in something this phase does not read are one and the same here.
+    first = {name: r for r, name in reversed(list(zip(members, names, strict=True)))}
+    missing = [r for r, name in zip(members, names, strict=True) if r not in parts and first[name] == r]
     if missing:
         trained = _train(phase, params, run, missing)
         for place, r in enumerate(missing):
             one = parts[r] = _only(trained, place)
             save_phase(run.shared, names[r], one.params, one.epochs, one.history)
-    return _merge([parts[r] for r in members])
+    return _merge([parts[first[name]] for name in names])
 
 
 def _only(trained: Trained, place: int) -> Trained:
@@ -237,7 +240,10 @@ def _side_by_side(histories: list[list[list[float]]]) -> list[list[float]]:
 
 
 def _checkpointed(phase: Phase, params: Params, run: Run, members: list[int], stacked: bool) -> Trained:
-    name = f"{phase.name}@{'-'.join(str(run.seeds[r]) for r in members)}"
+    who = "-".join(run.member(r) for r in members)
+    if run.variants:  # too long for the name of a file
+        who = hashlib.sha256(who.encode()).hexdigest()[:24]
+    name = f"{phase.name}@{who}"
     found = load_phase(run.checkpoints, name, run.device)
     if found is not None:
         return Trained(*found)
@@ -362,7 +368,7 @@ class _Loop:
         for name, row in read.items():
             for member, value in zip(self.members, row, strict=True):
                 if not abs(value) < float("inf"):
-                    where = f"{self.phase.name}, epoch {epoch + 1}, seed {self.run.seeds[member]}"
+                    where = f"{self.phase.name}, epoch {epoch + 1}, seed {self.run.member(member)}"
                     raise TrainingError(
                         f"{where}: {name} became {value}; lower the learning rate or standardize the "
                         "features (--scaling standardize)"
