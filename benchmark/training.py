@@ -185,9 +185,13 @@ def train_phase(phase: Phase, params: Params, run: Run) -> Trained:
 
 def _train(phase: Phase, params: Params, run: Run, members: list[int]) -> Trained:
     """Train these replicas the faster way."""
-    shapes = sorted((name, tuple(p.shape)) for name, p in params.items())
+    shapes = sorted((name, (len(members), *p.shape[1:])) for name, p in params.items())
     size = f"{shapes} batch {phase.sampler.sizes[0]}"
-    mode = replica_mode(phase.name, size, run, lambda together: _probe(phase, params, run, together))
+
+    def probe(together: bool) -> Callable[[], None]:
+        return _probe(phase, params, run, [members] if together else [[r] for r in members])
+
+    mode = replica_mode(phase.name, size, len(members), run, probe)
     if mode == "together":
         return _checkpointed(phase, params, run, members, stacked=len(members) > 1)
     return _merge([_checkpointed(phase, params, run, [r], stacked=False) for r in members])
@@ -252,11 +256,9 @@ def _checkpointed(phase: Phase, params: Params, run: Run, members: list[int], st
     return trained
 
 
-def _probe(phase: Phase, params: Params, run: Run, together: bool) -> Callable[[], None]:
+def _probe(phase: Phase, params: Params, run: Run, groups: list[list[int]]) -> Callable[[], None]:
     """A function that runs one epoch's first step on copies of the parameters, for timing."""
-    everyone = list(range(len(run.seeds)))
-    groups = [everyone] if together else [[r] for r in everyone]
-    loops = [_Loop(phase, params, run, members, stacked=together) for members in groups]
+    loops = [_Loop(phase, params, run, members, stacked=len(members) > 1) for members in groups]
 
     def step() -> None:
         for loop in loops:
