@@ -87,7 +87,8 @@ def execute_study(
             outcome = execute(one, store, once, force=force and make_plan(one).key() not in fresh)
             key = str(outcome.run.record["key"])
             done.append(Done(variant, replace(outcome, cached=outcome.cached and key not in fresh)))
-            fresh.add(key)  # a second row of the same run reads it, with --force too
+            if not outcome.cached:
+                fresh.add(key)  # a second row of the same run reads it, with --force too
         except (UnsupportedError, TrainingError) as error:
             done.append(Done(variant, None, str(error)))
     return done

@@ -268,3 +268,40 @@ def test_export_says_what_is_wrong(own_results, world, capsys):
         code, _, err = world.call(capsys, "prior", "export", *arguments)
         assert code == 2
         assert line in err
+
+
+GRID = """
+title = "Weights"
+[[run]]
+label = "{each}"
+description = "alpha {each}"
+certainty = "certain"
+method = "drcl"
+set = ["alpha={each}"]
+each = [0, 0.1, 10]
+[[run]]
+label = "same"
+description = "what 0.1 is too"
+certainty = "certain"
+method = "drcl"
+"""
+
+
+def test_a_grid_trains_together_and_equal_rows_are_one_run(own_results, capsys):
+    file = own_results / "grid.toml"
+    file.write_text(GRID, encoding="utf-8")
+    command = ("study", str(file), "--dataset", "emoji", "--profile", "quick", "--seeds", "1", *TINY)
+    first = document(capsys, *command)
+    rows = {row["label"]: row for row in first["rows"]}
+    assert rows["same"]["key"] == rows["0.1"]["key"]
+    assert not any(row["cached"] for row in first["rows"])
+    record = document(
+        capsys, "run", "--method", "drcl", "--dataset", "emoji", "--profile", "quick", "--seeds", "1", *TINY
+    )
+    assert record["key"] == rows["same"]["key"]
+    assert len(record["trained_with"]) == 2
+    assert all(row["cached"] for row in document(capsys, *command)["rows"])
+    forced = document(capsys, *command, "--force")
+    assert not any(row["cached"] for row in forced["rows"])
+    for row in forced["rows"]:
+        assert row["average"] == pytest.approx(rows[row["label"]]["average"], abs=1e-3)
