@@ -70,3 +70,34 @@ def layers(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Speed and memory, with the numbers printed."""
     run(session, "pytest", "tests/bench", "--benchmark-enable", "--benchmark-only", *session.posargs)
+
+
+def study(session: nox.Session, name: str) -> None:
+    """Run one study, on the dataset named after `--` or on emoji."""
+    named = any(each.split("=")[0] == "--dataset" for each in session.posargs)
+    arguments = session.posargs if named else ["--dataset", "emoji", *session.posargs]
+    run(session, "python", "-m", "benchmark", "study", name, *arguments)
+
+
+@nox.session
+def ablation(session: nox.Session) -> None:
+    """DRCL without one of its parts."""
+    study(session, "ablation")
+
+
+@nox.session
+def prior_swap(session: nox.Session) -> None:
+    """SDML, MARS and DRCL on a random and on a learned prior."""
+    study(session, "prior-swap")
+
+
+@nox.session
+def prior_source(session: nox.Session) -> None:
+    """DRCL on the prior of each modality."""
+    study(session, "prior-source")
+
+
+@nox.session
+def sensitivity(session: nox.Session) -> None:
+    """DRCL over alpha and beta."""
+    study(session, "sensitivity")

@@ -1,8 +1,10 @@
-"""Finished phases on disk, so that an interrupted run repeats none of them."""
+"""Finished phases on disk: no run repeats its own after an interruption, nor one that another has shared."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def save_phase(
     arrays = {f"param/{n}": p.cpu().numpy() for n, p in params.items()}
     facts = json.dumps({"epochs": epochs, "history": history})
     target = _file(folder, name)
-    part = target.with_suffix(".tmp")
+    part = target.with_suffix(f".{os.getpid()}.tmp")  # runs at the same time may write the same phase
     with part.open("wb") as stream:
         np.savez(stream, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)  # type: ignore[arg-type]  # numpy types **kwds as bool
     part.replace(target)
@@ -57,3 +59,18 @@ def load_phase(folder: Path | None, name: str, device: torch.device) -> Saved | 
             if key.startswith("param/")
         }
     return params, facts["epochs"], facts["history"]
+
+
+def shared_name(text: str, seed: int, initial: dict[str, Tensor]) -> str:
+    """Name of one replica of a phase that several runs share.
+
+    Args:
+        text: Everything that determines the phase but the data, the seed and the initial values.
+        seed: Of the replica.
+        initial: Its initial parameters; their values are part of the name.
+    """
+    digest = hashlib.sha256(f"{text}|{seed}".encode())
+    for name, values in sorted(initial.items()):
+        digest.update(f"|{name}|{values.dtype}|{tuple(values.shape)}|".encode())
+        digest.update(values.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:40]

@@ -30,7 +30,9 @@ from benchmark.cli_options import (
     one_line,
     seed_list,
 )
+from benchmark.cli_prior import prior_app
 from benchmark.cli_query import query
+from benchmark.cli_study import study
 from benchmark.errors import BenchmarkError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -47,7 +49,9 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, verify, describe.")
 app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
+app.add_typer(prior_app, name="prior", help="The class prior of a stored run: export.")
 app.command()(query)
+app.command()(study)
 
 Profile = Annotated[
     str, typer.Option(help="paper: the publication's sizes; quick: minutes on two cores; auto.")

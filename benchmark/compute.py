@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -35,24 +35,31 @@ CHUNK = 8192
 """Rows embedded at once."""
 
 Scores = dict[str, list[DirectionScores]]
+Computed = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 Own = Mapping[str, NDArray[np.int64]]
 """Per direction, the database row to leave out for every query; -1 for none."""
 
 
 def compute(
-    plan: Plan, data: MultimodalData, load_seconds: float, checkpoints: Path, reporter: Reporter
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Train and score.
+    plans: Sequence[Plan],
+    data: MultimodalData,
+    load_seconds: float,
+    checkpoints: Path,
+    shared: Path | None,
+    reporter: Reporter,
+) -> list[Computed]:
+    """Train and score runs that differ in nothing but hyper-parameters a method takes per replica.
 
     Args:
-        plan: The run; its key is known.
+        plans: The runs, one or more, trained in one fit; their keys are known.
         data: The dataset as loaded, all modalities.
         load_seconds: How long loading took, for the record.
         checkpoints: Folder the training loop may use to resume an interrupted run.
+        shared: Folder of finished phases that runs on the same data share; ``None`` to train them all.
         reporter: Where to report progress.
 
     Returns:
-        The record, and the arrays to store with it: ``ap/<measure>/<query>-><database>`` with shape
+        Per run its record, and the arrays to store with it: ``ap/<measure>/<query>-><database>`` with shape
         ``(seeds, queries)`` in float32; ``top/<query>-><database>`` and ``top_score/...``, shape
         ``(seeds, queries, TOP)``: the database rows at the first ranks in int32 (-1 where there are no
         more) and their scores in float32 (NaN there); and ``method/<name>`` for what the method handed back.
@@ -62,48 +69,98 @@ def compute(
         TrainingError: Training failed, or the model gives values that are not finite.
     """
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    plan = plans[0]
     device = torch.device(plan.device)
     modalities = pick_modalities(plan.spec.modalities, data.modalities)
-    record = {"key": plan.key(), "started": started, **describe_run(plan, data, modalities)}
     train, val, test = prepare(data, plan, modalities)
-    record["rows"] = {split.name: {m.name: len(m) for m in split} for split in (train, val, test)}
-    values = {name: value.value for name, value in plan.recipe.items() if name != ROWS}
-    method: Method = plan.method.load().from_values(values)
-    record["config"] = plain(asdict(method.config))
-    method.check(train)
+    methods = [build(each) for each in plans]
+    methods[0].check(train)
     own = own_items(test) if plan.spec.leave_own_out else {}
     torch.set_float32_matmul_precision("high" if plan.spec.precision == "tf32" else "highest")
     run = Run(
-        seeds=plan.seeds,
+        seeds=plan.seeds * len(plans),
         device=device,
         precision=plan.spec.precision,
         replicas=plan.spec.replicas,
         progress=reporter.epoch,
         checkpoints=checkpoints,
+        shared=shared,
+        variants=variants(plans, methods) if len(plans) > 1 else None,
     )
     seeds = ",".join(map(str, plan.seeds))
-    reporter.say(f"fit: {plan.method.id} on {device}, {plan.profile} profile, seeds {seeds}")
+    together = f", {len(plans)} runs together" if len(plans) > 1 else ""
+    reporter.say(f"fit: {plan.method.id} on {device}, {plan.profile} profile, seeds {seeds}{together}")
     timings = {"load": load_seconds, "fit": 0.0, "embed": 0.0, "score": 0.0}
     try:
         with clock(timings, "fit", device):
-            retrievers = method.fit(train, val, run)
-        if len(retrievers) != len(plan.seeds):
+            retrievers = methods[0].fit(train, val, run)
+        if len(retrievers) != len(run.seeds):
             raise TrainingError(
-                f"{plan.method.id} returned {len(retrievers)} models for {len(plan.seeds)} seeds"
+                f"{plan.method.id} returned {len(retrievers)} models for {len(run.seeds)} seeds"
             )
         reporter.say("score: ranking the test split in every direction")
-        with torch.no_grad():
-            scores = score(retrievers, test, run, timings, own)
+        timings = {name: seconds / len(plans) for name, seconds in timings.items()}
+        done = []
+        for place, (each, method) in enumerate(zip(plans, methods, strict=True)):
+            mine = slice(place * len(plan.seeds), (place + 1) * len(plan.seeds))
+            record = {"key": each.key(), "started": started, **describe_run(each, data, modalities)}
+            record["rows"] = {split.name: {m.name: len(m) for m in split} for split in (train, val, test)}
+            record["config"] = plain(asdict(method.config))
+            if len(plans) > 1:
+                record["trained_with"] = [other.key() for other in plans if other is not each]
+            times = dict(timings)
+            with torch.no_grad():
+                scores = score(retrievers[mine], test, replace(run, seeds=plan.seeds), times, own)
+            done.append(finish(record, run if len(plans) == 1 else share(run, mine), scores, times, reporter))
     except (torch.OutOfMemoryError, MemoryError) as error:
         line = str(error).partition("\n")[0] or "out of memory"
         raise TrainingError(f"{line}; try --replicas alone, a smaller batch, or the quick profile") from error
+    return done
+
+
+def build(plan: Plan) -> Method:
+    """The method of a run with its hyper-parameters."""
+    values = {name: value.value for name, value in plan.recipe.items() if name != ROWS}
+    method: Method = plan.method.load().from_values(values)
+    return method
+
+
+def variants(plans: Sequence[Plan], methods: Sequence[Method]) -> tuple[dict[str, float], ...]:
+    """What every replica has of its own, the runs one after the other, the seeds of each together."""
+    names = methods[0].per_replica
+    own = [{name: float(getattr(method.config, name)) for name in names} for method in methods]
+    return tuple(each for each, plan in zip(own, plans, strict=True) for _ in plan.seeds)
+
+
+def share(run: Run, mine: slice) -> Run:
+    """One run's part of what several left in ``run``: its seeds, history, notes and arrays."""
+    count = len(run.seeds)
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: cut(each) for name, each in value.items()}
+        return value[mine] if isinstance(value, list) and len(value) == count else value
+
+    history = {
+        phase: {name: [row[mine] for row in rows] for name, rows in quantities.items()}
+        for phase, quantities in run.history.items()
+    }
+    given = {name: as_array(value) for name, value in run.arrays.items()}
+    arrays = {n: a[mine] if a.ndim and len(a) == count else a for n, a in given.items()}
+    return replace(run, seeds=run.seeds[mine], history=history, notes=cut(run.notes), arrays=arrays)
+
+
+def finish(
+    record: dict[str, Any], run: Run, scores: Scores, timings: dict[str, float], reporter: Reporter
+) -> Computed:
+    """Complete a record, and collect the arrays to store with it."""
     timings["total"] = sum(timings.values())
-    if device.type == "cuda":
-        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    if run.device.type == "cuda":
+        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
     warnings = tie_warnings(scores)
     for warning in warnings:
         reporter.warn(warning)
-    record |= {**environment(device), **results(scores), "top": TOP}
+    record |= {**environment(run.device), **results(scores), "top": TOP}
     record |= {
         "timings": {name: round(seconds, 4) for name, seconds in timings.items()},
         "history": plain(run.history),

@@ -23,14 +23,15 @@ ALL = "all"
 SAME = ("method", "profile", "seeds", "precision", "scaling", "modalities")
 
 
-class _Once:
-    """A reporter that passes every warning on once, however many folds give it."""
+class Once:
+    """A reporter that passes every warning on once, however many runs give it."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter, self.warned = reporter, set[str]()
         self.say, self.epoch = reporter.say, reporter.epoch
 
     def warn(self, text: str) -> None:
+        """Pass it on if it is new."""
         if text not in self.warned:
             self.warned.add(text)
             self.reporter.warn(text)
@@ -61,7 +62,7 @@ def execute_folds(
     What was interrupted goes on with the first fold that is not stored. Arguments as in
     :func:`benchmark.runner.execute`.
     """
-    specs, once = fold_specs(spec), _Once(reporter or Silent())
+    specs, once = fold_specs(spec), Once(reporter or Silent())
     outcomes = []
     for number, fold in enumerate(specs, 1):
         once.say(f"split {fold.request.split}, {number} of {len(specs)}")

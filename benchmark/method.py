@@ -42,9 +42,14 @@ class Run:
             (whichever was measured to be faster on this machine at this size).
         progress: Called as ``progress(phase, epoch, epochs, numbers)`` after every epoch.
         checkpoints: Folder for finished phases, so that an interrupted run resumes; ``None`` for none.
+        shared: Folder of finished phases that other runs on the same data may use too; ``None`` for none.
         history: Filled by the training loop: ``{phase: {quantity: [[per replica] per epoch]}}``.
-        notes: Filled by the method: facts for the run record (which prior won, which ridge was chosen).
-        arrays: Filled by the method: small named arrays worth storing with the run (a prior matrix).
+        notes: Filled by the method: facts for the run record (which prior won, which ridge was chosen). With
+            ``per_replica``, a list with one entry per replica is shared out among the runs.
+        arrays: Filled by the method: small named arrays worth storing with the run (a prior matrix). With
+            ``per_replica``, one whose first axis is the replica is shared out likewise.
+        variants: Hyper-parameters of every replica, aligned with ``seeds``, where runs that differ in nothing
+            but ``Method.per_replica`` train together (the same seed then occurs once per run); else ``None``.
     """
 
     seeds: tuple[int, ...] = (1,)
@@ -53,14 +58,26 @@ class Run:
     replicas: str = "auto"
     progress: Callable[[str, int, int, Mapping[str, float]], None] | None = None
     checkpoints: Path | None = None
+    shared: Path | None = None
     history: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, Any] = field(default_factory=dict)
+    variants: tuple[Mapping[str, float], ...] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of parameters and features."""
         return PRECISIONS[self.precision]
+
+    def per_replica(self, name: str, value: float) -> Tensor:
+        """A hyper-parameter as ``(R,)``: every replica's own, or ``value`` for all."""
+        values = [own.get(name, value) for own in self.variants or ({},) * len(self.seeds)]
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
+
+    def member(self, replica: int) -> str:
+        """Name of a replica: its seed, and its own hyper-parameters if it has any."""
+        own = self.variants[replica] if self.variants else {}
+        return " ".join([str(self.seeds[replica]), *(f"{n}={v!r}" for n, v in sorted(own.items()))])
 
     def tensor(self, array: Any) -> Tensor:
         """A numpy array on the run's device, floating types converted to the run's precision."""
@@ -93,6 +110,9 @@ class Method(ABC):
 
     info: ClassVar[MethodInfo]
     Config: ClassVar[type]
+    per_replica: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that ``fit`` reads with ``run.per_replica``: runs that differ in nothing else may
+    train as replicas of one fit."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

@@ -1,10 +1,10 @@
 """What a run is, and the key it is stored under; worked out without importing torch or reading data.
 
 What is in the key: method id and version, resolved hyper-parameters (``--set`` and the subsample sizes
-included), dataset id and data fingerprint, protocol, profile, seeds, precision, input scaling, modalities,
-metric version, schema version, and whether a query's own item is left out of the database. What is not: the
-device and how the seeds are trained (together or alone), because they change a result by rounding only; both
-are recorded with the run.
+included; of a file that one names, the content), dataset id and data fingerprint, protocol, profile, seeds,
+precision, input scaling, modalities, metric version, schema version, and whether a query's own item is left
+out of the database. What is not: the device and how the seeds are trained (together or alone), because they
+change a result by rounding only; both are recorded with the run.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.dataset import DataRequest, Dataset, Located, cache_folder
-from benchmark.errors import BenchmarkError, DataError, UnknownNameError
+from benchmark.errors import BenchmarkError, DataError, RecipeError, UnknownNameError
 from benchmark.profile import DEFAULT_SEEDS, choose_device, choose_profile
-from benchmark.recipe import Recipe, resolve
+from benchmark.recipe import ROWS, Recipe, resolve
 from benchmark.registry import DATASETS, METHODS, Entry
 
 SCHEMA = 1
 """Version of the record's layout; part of every key."""
+
+FILE = "file:"
+"""How a hyper-parameter names a file."""
 
 CHOICES = {
     "source": ("auto", "official", "standin"),
@@ -129,7 +132,7 @@ class Plan:
             "metric_version": metric_version(),
             "method": [self.method.id, self.method.info.version],
             "protocol": self.method.info.group,
-            "recipe": {name: value.value for name, value in self.recipe.items()},
+            "recipe": {name: by_content(value.value) for name, value in self.recipe.items()},
             "dataset": [self.dataset.id, self.known.fingerprint],
             "modalities": self.modalities,
             "profile": self.profile,
@@ -139,6 +142,26 @@ class Plan:
             **({"leave_own_out": True} if self.spec.leave_own_out else {}),  # keys made without it stay
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+    def training_data(self) -> str:
+        """What the data look like in training, as text; runs that agree in it may share finished phases."""
+        facts = self.known.fingerprint if self.known else "unknown"
+        rows = self.recipe[ROWS].value
+        return canonical([facts, self.modalities, self.spec.scaling, rows, self.spec.precision])
+
+
+def by_content(value: Any) -> Any:
+    """The value itself; in place of ``file:<path>``, which file it is: two contents make two runs.
+
+    Raises:
+        RecipeError: The file cannot be read.
+    """
+    if not isinstance(value, str) or not value.startswith(FILE):
+        return value
+    try:
+        return FILE + hashlib.sha256(Path(value.removeprefix(FILE)).read_bytes()).hexdigest()
+    except OSError as error:
+        raise RecipeError(f"{value}: {error.strerror or error}") from None
 
 
 def make_plan(spec: RunSpec, *, cuda: bool | None = None) -> Plan:

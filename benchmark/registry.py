@@ -237,3 +237,10 @@ METHODS = Registry("method", "methods", "benchmark.methods", MethodInfo)
 DATASETS = Registry("dataset", "datasets", "benchmark.datasets", DatasetInfo)
 method = METHODS.register
 dataset = DATASETS.register
+
+
+def study_files() -> dict[str, Path]:
+    """The files of all studies by name, found in ``studies/`` of the package of our methods."""
+    spec = importlib.util.find_spec(METHODS.package)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    return {f.stem: f for folder in folders for f in sorted(Path(folder, "studies").glob("*.toml"))}

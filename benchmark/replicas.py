@@ -22,12 +22,15 @@ from benchmark.method import Run
 Mode = Literal["together", "alone"]
 
 
-def replica_mode(phase: str, size: str, run: Run, probe: Callable[[bool], Callable[[], None]]) -> Mode:
+def replica_mode(
+    phase: str, size: str, count: int, run: Run, probe: Callable[[bool], Callable[[], None]]
+) -> Mode:
     """Decide for one phase.
 
     Args:
         phase: Its name.
         size: Everything its cost depends on: shapes, batch size, number of replicas.
+        count: Number of replicas to train.
         run: ``run.replicas`` other than ``auto`` decides; otherwise CUDA trains together.
         probe: ``probe(together)`` gives a function that runs one training step of all replicas on copies.
 
@@ -35,7 +38,7 @@ def replica_mode(phase: str, size: str, run: Run, probe: Callable[[bool], Callab
         The way to go; also noted in ``run.notes["replicas"]``.
     """
     mode: Mode = "alone"
-    if len(run.seeds) > 1:
+    if count > 1:
         if run.replicas == "together" or (run.replicas == "auto" and run.device.type != "cpu"):
             mode = "together"
         elif run.replicas == "auto":

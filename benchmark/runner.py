@@ -70,7 +70,7 @@ def execute(
         spec: What is asked for.
         store: Where records are kept; the default store if not given.
         reporter: Where to report progress; silent if not given.
-        force: Compute even if the run is stored, and replace it.
+        force: Compute even if the run is stored, and replace it; phases of other runs are not used either.
 
     Raises:
         BenchmarkError: Anything the user can set right; nothing is stored then.
@@ -81,7 +81,7 @@ def execute(
     if (found := look_up(plan, store, force=force)) is not None:
         return Outcome(found, cached=True)
     store.prepare()
-    plan = _confirm_device(plan, reporter)
+    plan = confirm_device(plan, reporter)
     data, seconds, plan = load(plan, reporter)
     key = plan.key()
     assert key is not None, "data were loaded"
@@ -91,7 +91,8 @@ def execute(
             return Outcome(found, cached=True)
         from benchmark.compute import compute
 
-        record, arrays = compute(plan, data, seconds, store.partial(key), reporter)
+        shared = None if force else store.shared(plan.training_data())
+        [(record, arrays)] = compute([plan], data, seconds, store.partial(key), shared, reporter)
         return Outcome(store.save(record, arrays), cached=False)
 
 
@@ -159,7 +160,7 @@ def load(plan: Plan, reporter: Reporter) -> tuple[MultimodalData, float, Plan]:
     return data, time.perf_counter() - start, replace(plan, known=known)
 
 
-def _confirm_device(plan: Plan, reporter: Reporter) -> Plan:
+def confirm_device(plan: Plan, reporter: Reporter) -> Plan:
     """The plan was made on a guess; torch knows. A wrong guess may change profile and key."""
     if not plan.device.startswith("cuda"):
         return plan

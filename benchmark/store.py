@@ -8,6 +8,7 @@ the next run with the same key. Failed runs are not stored.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -134,6 +135,18 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def clear_partial(self, key: str) -> None:
+        """Remove what :meth:`partial` gave out."""
+        shutil.rmtree(self.root / ".partial" / key[:16], ignore_errors=True)
+
+    def shared(self, facts: str) -> Path:
+        """Folder of finished phases for all runs on the same data; never listed, safe to delete.
+
+        Args:
+            facts: Everything about the data as training sees them.
+        """
+        return self.root / ".shared" / hashlib.sha256(facts.encode()).hexdigest()[:16]
+
     @contextmanager
     def lock(self, key: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
         """Hold the run with this key; a second process waits. The system frees it if the holder dies.
@@ -192,7 +205,7 @@ class Store:
         temporary.rename(folder)
         shutil.rmtree(replaced, ignore_errors=True)
         _flush_folder(self.root)
-        shutil.rmtree(self.root / ".partial" / key[:16], ignore_errors=True)
+        self.clear_partial(key)
         return StoredRun(folder, json.loads(text))
 
 

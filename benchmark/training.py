@@ -8,6 +8,7 @@ read once per epoch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.checkpoint import load_phase, save_phase
+from benchmark.checkpoint import load_phase, save_phase, shared_name
 from benchmark.errors import TrainingError
 from benchmark.method import Run, derive_seed
 from benchmark.protocol import Batch, Sampler
@@ -93,6 +94,9 @@ class Phase:
         keep: Prefixes of the parameters to hand back and to checkpoint; empty for all.
         stream: Name its random numbers derive from, where several phases shall see the same batches; the
             phase's own name if empty.
+        shared: Text that names everything which determines the phase, besides the data, the seed, the initial
+            parameters, and what is named above; a replica of it is trained once for all runs on the same
+            data. Empty: every run trains its own.
     """
 
     name: str
@@ -105,6 +109,7 @@ class Phase:
     select: Select = Select()
     keep: tuple[str, ...] = ()
     stream: str = ""
+    shared: str = ""
 
     @property
     def random_stream(self) -> str:
@@ -169,17 +174,61 @@ def train_phase(phase: Phase, params: Params, run: Run) -> Trained:
     Raises:
         TrainingError: A loss or validation value is not finite; names phase, epoch, term and seed.
     """
-    replicas = range(len(run.seeds))
-    shapes = sorted((name, tuple(p.shape)) for name, p in params.items())
-    size = f"{shapes} batch {phase.sampler.sizes[0]}"
-    mode = replica_mode(phase.name, size, run, lambda together: _probe(phase, params, run, together))
-    if mode == "together":
-        trained = _checkpointed(phase, params, run, list(replicas), stacked=len(run.seeds) > 1)
+    everyone = list(range(len(run.seeds)))
+    if phase.shared and run.shared is not None:
+        trained = _shared(phase, params, run, everyone)
     else:
-        parts = [_checkpointed(phase, params, run, [r], stacked=False) for r in replicas]
-        trained = _merge(parts)
+        trained = _train(phase, params, run, everyone)
     run.history[phase.name] = trained.history
     return trained
+
+
+def _train(phase: Phase, params: Params, run: Run, members: list[int]) -> Trained:
+    """Train these replicas the faster way."""
+    shapes = sorted((name, (len(members), *p.shape[1:])) for name, p in params.items())
+    size = f"{shapes} batch {phase.sampler.sizes[0]}"
+
+    def probe(together: bool) -> Callable[[], None]:
+        return _probe(phase, params, run, [members] if together else [[r] for r in members])
+
+    mode = replica_mode(phase.name, size, len(members), run, probe)
+    if mode == "together":
+        return _checkpointed(phase, params, run, members, stacked=len(members) > 1)
+    return _merge([_checkpointed(phase, params, run, [r], stacked=False) for r in members])
+
+
+def _shared(phase: Phase, params: Params, run: Run, members: list[int]) -> Trained:
+    """Read the replicas that some run has trained before, train the others and leave them for later runs.
+
+    Constants are not part of a replica's name: a phase that reads any says so in its text.
+    """
+    facts = (phase.name, phase.random_stream, phase.epochs, phase.sampler.sizes, phase.select, phase.keep)
+    text = f"{phase.shared}|{facts}|{[(o.optimizer, o.params) for o in phase.objectives]}|{run.precision}"
+    names = [shared_name(text, run.seeds[r], {n: p[r] for n, p in params.items()}) for r in members]
+    parts: dict[int, Trained] = {}
+    for r, name in zip(members, names, strict=True):
+        found = load_phase(run.shared, name, run.device)
+        if found is not None:
+            parts[r] = Trained(*found)
+    run.notes.setdefault("shared_phases_found", {})[phase.name] = sorted({run.seeds[r] for r in parts})
+    # Replicas that differ in something this phase does not read are one and the same here.
+    first = {name: r for r, name in reversed(list(zip(members, names, strict=True)))}
+    missing = [r for r, name in zip(members, names, strict=True) if r not in parts and first[name] == r]
+    if missing:
+        trained = _train(phase, params, run, missing)
+        for place, r in enumerate(missing):
+            one = parts[r] = _only(trained, place)
+            save_phase(run.shared, names[r], one.params, one.epochs, one.history)
+    return _merge([parts[first[name]] for name in names])
+
+
+def _only(trained: Trained, place: int) -> Trained:
+    """One replica out of several, still with its axis."""
+    return Trained(
+        {name: p[place : place + 1] for name, p in trained.params.items()},
+        [trained.epochs[place]],
+        {name: [[row[place]] for row in rows] for name, rows in trained.history.items()},
+    )
 
 
 def _merge(parts: list[Trained]) -> Trained:
@@ -195,7 +244,10 @@ def _side_by_side(histories: list[list[list[float]]]) -> list[list[float]]:
 
 
 def _checkpointed(phase: Phase, params: Params, run: Run, members: list[int], stacked: bool) -> Trained:
-    name = f"{phase.name}@{'-'.join(str(run.seeds[r]) for r in members)}"
+    who = "-".join(run.member(r) for r in members)
+    if run.variants:  # too long for the name of a file
+        who = hashlib.sha256(who.encode()).hexdigest()[:24]
+    name = f"{phase.name}@{who}"
     found = load_phase(run.checkpoints, name, run.device)
     if found is not None:
         return Trained(*found)
@@ -204,11 +256,9 @@ def _checkpointed(phase: Phase, params: Params, run: Run, members: list[int], st
     return trained
 
 
-def _probe(phase: Phase, params: Params, run: Run, together: bool) -> Callable[[], None]:
+def _probe(phase: Phase, params: Params, run: Run, groups: list[list[int]]) -> Callable[[], None]:
     """A function that runs one epoch's first step on copies of the parameters, for timing."""
-    everyone = list(range(len(run.seeds)))
-    groups = [everyone] if together else [[r] for r in everyone]
-    loops = [_Loop(phase, params, run, members, stacked=together) for members in groups]
+    loops = [_Loop(phase, params, run, members, stacked=len(members) > 1) for members in groups]
 
     def step() -> None:
         for loop in loops:
@@ -320,7 +370,7 @@ class _Loop:
         for name, row in read.items():
             for member, value in zip(self.members, row, strict=True):
                 if not abs(value) < float("inf"):
-                    where = f"{self.phase.name}, epoch {epoch + 1}, seed {self.run.seeds[member]}"
+                    where = f"{self.phase.name}, epoch {epoch + 1}, seed {self.run.member(member)}"
                     raise TrainingError(
                         f"{where}: {name} became {value}; lower the learning rate or standardize the "
                         "features (--scaling standardize)"

@@ -218,6 +218,7 @@ def rsc_phase(
     held: tuple[Tensor, Tensor],
     prior: tuple[Tensor, Tensor],
     rate: float,
+    run: Run,
 ) -> Phase:
     """Stage 2 on one modality: the encoder moves on eq. 8, the prior stays.
 
@@ -228,6 +229,7 @@ def rsc_phase(
         held: Validation features and labels.
         prior: W ``(R, d, C)`` and its recast matrix ``(R, C, d)``.
         rate: Learning rate.
+        run: Gives eta, alpha and beta of every replica.
     """
 
     def loss(params: Params, batch: Batch, now: Params) -> Terms:
@@ -251,8 +253,7 @@ def rsc_phase(
     def schedule(epoch: int) -> dict[str, float]:
         return {"q": config.q_fixed if config.q_fixed >= 0 else q_rsc(epoch, config.q_step)}
 
-    replicas = len(prior[0])
-    constants = {n: prior[0].new_full((replicas,), getattr(config, n)) for n in ("eta", "alpha", "beta")}
+    constants = {n: run.per_replica(n, getattr(config, n)) for n in DRCL.per_replica}
     return Phase(
         name="rsc",
         epochs=config.epochs,
@@ -294,6 +295,7 @@ class DRCL(Method):
 
     Config = DRCLConfig
     config: DRCLConfig
+    per_replica = ("eta", "alpha", "beta")
 
     @classmethod
     def tiny(cls) -> dict[str, Any]:
@@ -347,7 +349,7 @@ class DRCL(Method):
         runs = []
         for candidate in rates:
             label = f"rsc/{name}" if len(rates) == 1 else f"rsc/{name}/lr={candidate:g}"
-            phase = rsc_phase(self.config, encoder, sampler, held, (prior, inverse), candidate)
+            phase = rsc_phase(self.config, encoder, sampler, held, (prior, inverse), candidate, run)
             named = replace(phase, name=label, stream=f"rsc/{name}")
             runs.append(train_phase(named, params, run))
         if len(rates) == 1:

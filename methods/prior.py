@@ -17,8 +17,9 @@ any prior, at its own embedding width:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,7 @@ def spl_phase(
         validate=validate,
         select=Select("max" if spl.snapshot == "best" else "last", "quality"),
         keep=("prior",),
+        shared=f"SPL 1 {json.dumps(asdict(spl), sort_keys=True)}",  # 1: raise it when SPL itself changes
     )
 
 

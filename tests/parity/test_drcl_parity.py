@@ -189,7 +189,7 @@ def test_reversible_consistency_step_by_step(trajectory):
     rows = golden("in_rsc_shuffles")[:, : per_epoch * batch].reshape(steps, batch)
     sampler = OneBatch(x, y, batch, stored=rows, mixes=golden("in_rsc_mix_perms"), shuffles=("mix",))
     both = prior, recast_matrix(prior, "pinv")
-    phase = rsc_phase(config, encoder, sampler, held, both, float(GOLDEN["par_tr_lr"]))
+    phase = rsc_phase(config, encoder, sampler, held, both, float(GOLDEN["par_tr_lr"]), Run(precision="fp64"))
     phase = replace(phase, epochs=steps, schedule=lambda step: {"q": q_rsc(step // per_epoch)})
     done = train_phase(phase, params, Run(precision="fp64"))
 
@@ -202,7 +202,8 @@ def test_reversible_consistency_step_by_step(trajectory):
         x, y, batch, stored=golden("in_rsc_shuffles"), mixes=golden("in_rsc_mix_perms"), shuffles=("mix",)
     )
     phase = replace(
-        rsc_phase(config, encoder, sampler, held, both, float(GOLDEN["par_tr_lr"])), name="epochs"
+        rsc_phase(config, encoder, sampler, held, both, float(GOLDEN["par_tr_lr"]), Run(precision="fp64")),
+        name="epochs",
     )
     kept = train_phase(phase, params, Run(precision="fp64"))
     assert kept.epochs == [int(golden("out_rsc_val_losses").argmin())]

@@ -1,0 +1,112 @@
+"""The ``study`` command."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from benchmark.cli_options import (
+    AsJson,
+    DataOptions,
+    DataRoot,
+    Results,
+    Source,
+    SplitName,
+    comma_list,
+    data_request,
+    emit,
+    seed_list,
+)
+from benchmark.errors import BenchmarkError
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="Name of a study, or the path of its .toml file; list: all.")],
+    dataset: Annotated[str, typer.Option(help="Dataset id, or a .toml description of your own.")] = "",
+    seeds: Annotated[str, typer.Option(help="Comma-separated; default the study's or profile's.")] = "",
+    profile: Annotated[str, typer.Option(help="paper, quick or auto.")] = "auto",
+    source: Source = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")] = "fp32",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Change a hyper-parameter of every run; repeatable."
+        ),
+    ] = None,
+    split: SplitName = "",
+    data_root: DataRoot = None,
+    data_option: DataOptions = None,
+    scaling: Annotated[str, typer.Option(help="raw or standardize.")] = "raw",
+    modalities: Annotated[str, typer.Option(help="Only these, e.g. image,text.")] = "",
+    replicas: Annotated[str, typer.Option(help="Train seeds together, alone, or auto.")] = "auto",
+    leave_own_out: Annotated[
+        bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
+    ] = False,
+    results: Results = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute even what is stored.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs, compute nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; warnings stay.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Several runs side by side: those that are stored are read, the others computed.
+
+    Runs share finished phases under .shared in the results folder; delete that folder to clear them.
+    """
+    if name == "list":
+        _list(as_json)
+        return
+    if not dataset:
+        raise BenchmarkError("--dataset is missing; see `list datasets`")
+    from benchmark.cli_progress import reporting
+    from benchmark.plan import RunSpec
+    from benchmark.runner import preview
+    from benchmark.store import Store
+    from benchmark.study import execute_study, open_study, present, summarise, variant_spec
+
+    spec = RunSpec(
+        method="",
+        dataset=dataset,
+        request=data_request(source, data_root, split, data_option),
+        profile=profile,
+        seeds=seed_list(seeds),
+        device=device,
+        precision=precision,
+        scaling=scaling,
+        modalities=comma_list(modalities),
+        overrides=tuple(changes or ()),
+        replicas=replicas,
+        leave_own_out=leave_own_out,
+    )
+    store, start = Store(results), time.perf_counter()
+    with reporting(quiet=quiet) as reporter:
+        opened, spec = open_study(name, spec, reporter)
+        if dry_run:
+            runs = [
+                {"label": v.label, **preview(variant_spec(v, spec), store, reporter)} for v in present(opened)
+            ]
+            emit({"study": opened.name, "runs": runs}, as_json)
+            return
+        done = execute_study(opened, spec, store, reporter, force=force)
+    document = {**summarise(opened, spec, done), "seconds": time.perf_counter() - start}
+    if as_json:
+        emit(document, as_json)
+        return
+    from benchmark import show_study
+
+    show_study.study(document)
+
+
+def _list(as_json: bool) -> None:
+    from benchmark.registry import study_files
+    from benchmark.study_file import read_document
+
+    known = {name: str(read_document(file).get("title", "")) for name, file in study_files().items()}
+    if as_json:
+        emit({"studies": [{"name": name, "title": title} for name, title in known.items()]}, as_json)
+        return
+    from benchmark import show
+
+    show.rows(("study", "title"), list(known.items()), whole="study")
