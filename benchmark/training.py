@@ -194,16 +194,25 @@ def _train(phase: Phase, params: Params, run: Run, members: list[int]) -> Traine
     mode = replica_mode(phase.name, size, len(members), run, probe)
     if mode == "together":
         return _checkpointed(phase, params, run, members, stacked=len(members) > 1)
+    return _alone(phase, params, run, members)
+
+
+def _alone(phase: Phase, params: Params, run: Run, members: list[int]) -> Trained:
+    """Train these replicas one after the other."""
+    run.notes.setdefault("replicas", {})[phase.name] = "alone"
     return _merge([_checkpointed(phase, params, run, [r], stacked=False) for r in members])
 
 
 def _shared(phase: Phase, params: Params, run: Run, members: list[int]) -> Trained:
     """Read the replicas that some run has trained before, train the others and leave them for later runs.
 
-    Constants are not part of a replica's name: a phase that reads any says so in its text.
+    Constants are not part of a replica's name: a phase that reads any says so in its text. On a CPU the
+    replicas train alone, so that what is left behind does not depend on the company it was made in, and a
+    run gives the same bits whether it finds a phase or trains it.
     """
+    machine = (run.device.type, torch.get_num_threads(), torch.__version__, run.precision)
     facts = (phase.name, phase.random_stream, phase.epochs, phase.sampler.sizes, phase.select, phase.keep)
-    text = f"{phase.shared}|{facts}|{[(o.optimizer, o.params) for o in phase.objectives]}|{run.precision}"
+    text = f"{phase.shared}|{facts}|{[(o.optimizer, o.params) for o in phase.objectives]}|{machine}"
     names = [shared_name(text, run.seeds[r], {n: p[r] for n, p in params.items()}) for r in members]
     parts: dict[int, Trained] = {}
     for r, name in zip(members, names, strict=True):
@@ -215,7 +224,8 @@ def _shared(phase: Phase, params: Params, run: Run, members: list[int]) -> Train
     first = {name: r for r, name in reversed(list(zip(members, names, strict=True)))}
     missing = [r for r, name in zip(members, names, strict=True) if r not in parts and first[name] == r]
     if missing:
-        trained = _train(phase, params, run, missing)
+        way = _alone if run.device.type == "cpu" else _train
+        trained = way(phase, params, run, missing)
         for place, r in enumerate(missing):
             one = parts[r] = _only(trained, place)
             save_phase(run.shared, names[r], one.params, one.epochs, one.history)
