@@ -54,6 +54,7 @@ from benchmark.training import (
 from methods.layers import UnitMLP
 from methods.losses import generalized_cross_entropy, log_label_mass
 from methods.prior import SCALES, SPLConfig, check_source, make_prior, scale_prior, split_tensors
+from methods.retrievers import one_per_replica
 
 
 @dataclass(frozen=True)
@@ -266,19 +267,6 @@ def rsc_phase(
     )
 
 
-class DRCLRetriever(Retriever):
-    """The encoders of one seed."""
-
-    def __init__(self, encoders: Mapping[str, UnitMLP], params: Mapping[str, Params]) -> None:
-        self.encoders, self.params = encoders, params
-
-    def embed(self, modality: str, features: Tensor) -> Tensor:
-        """Unit rows ``(n, d)``."""
-        with torch.no_grad():
-            embedded: Tensor = functional_call(self.encoders[modality], self.params[modality], (features,))
-        return embedded
-
-
 @method(
     "drcl",
     title="DRCL",
@@ -322,10 +310,7 @@ class DRCL(Method):
         params: dict[str, Params] = {}
         for name in train.names:
             encoders[name], params[name] = self._train_encoder(name, prior, inverse, train, val, run)
-        return [
-            DRCLRetriever(encoders, {m: {n: p[r] for n, p in params[m].items()} for m in params})
-            for r in range(len(run.seeds))
-        ]
+        return one_per_replica(encoders, params)
 
     def _encoder(self, split: Split, name: str, run: Run) -> tuple[UnitMLP, Params]:
         seeds = [derive_seed(seed, "rsc", name, "weights") for seed in run.seeds]

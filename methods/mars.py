@@ -39,7 +39,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -69,6 +68,7 @@ from methods.prior import (
     spl_config,
     split_tensors,
 )
+from methods.retrievers import one_per_replica
 
 
 @dataclass(frozen=True)
@@ -251,19 +251,6 @@ def modality_phase(
     )
 
 
-class MARSRetriever(Retriever):
-    """The data networks of one seed."""
-
-    def __init__(self, nets: Mapping[str, nn.Module], params: Mapping[str, Params]) -> None:
-        self.nets, self.params = nets, params
-
-    def embed(self, modality: str, features: Tensor) -> Tensor:
-        """Unit rows of the shared head, ``(n, d)``."""
-        with torch.no_grad():
-            shared: Tensor = functional_call(self.nets[modality], self.params[modality], (features,))[0]
-        return shared
-
-
 @method(
     "mars",
     title="MARS",
@@ -326,10 +313,7 @@ class MARS(Method):
             params[name] = part_of(trained, "data.")
             if name == order[0]:
                 label = part_of(trained, "label.")
-        return [
-            MARSRetriever(nets, {m: {n: p[r] for n, p in params[m].items()} for m in params})
-            for r in range(len(run.seeds))
-        ]
+        return one_per_replica(nets, params)
 
     def _data_network(self, train: Split, name: str, run: Run) -> tuple[nn.Module, Params]:
         seeds = [derive_seed(seed, "mars", name, "weights") for seed in run.seeds]

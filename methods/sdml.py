@@ -62,6 +62,7 @@ from methods.prior import (
     spl_config,
     split_tensors,
 )
+from methods.retrievers import one_per_replica
 
 
 @dataclass(frozen=True)
@@ -201,19 +202,6 @@ def modality_phase(
     )
 
 
-class SDMLRetriever(Retriever):
-    """The encoders of one seed."""
-
-    def __init__(self, encoders: Mapping[str, nn.Module], params: Mapping[str, Params]) -> None:
-        self.encoders, self.params = encoders, params
-
-    def embed(self, modality: str, features: Tensor) -> Tensor:
-        """Unit rows ``(n, d)``."""
-        with torch.no_grad():
-            embedded: Tensor = functional_call(self.encoders[modality], self.params[modality], (features,))
-        return embedded
-
-
 @method(
     "sdml",
     title="SDML",
@@ -265,10 +253,7 @@ class SDML(Method):
         params: dict[str, Params] = {}
         for name in train.names:
             encoders[name], params[name] = self._train(name, prior, train, val, run)
-        return [
-            SDMLRetriever(encoders, {m: {n: p[r] for n, p in params[m].items()} for m in params})
-            for r in range(len(run.seeds))
-        ]
+        return one_per_replica(encoders, params)
 
     def _train(
         self, name: str, prior: Tensor, train: Split, val: Split, run: Run
