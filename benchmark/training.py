@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from benchmark.method import Run, derive_seed
 from benchmark.protocol import Batch, Sampler
 from benchmark.replicas import replica_mode
 
+M = TypeVar("M", bound=nn.Module)
 Params = dict[str, Tensor]
 Terms = dict[str, Tensor]
 Loss = Callable[[Params, Batch, Params], Terms]
@@ -151,11 +152,10 @@ def build_replicas(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             modules.append(build())
+    drawn = [dict(module.named_parameters()) for module in modules]
     params = {
-        name: torch.stack([dict(m.named_parameters())[name].detach() for m in modules]).to(
-            run.device, run.dtype
-        )
-        for name, _ in modules[0].named_parameters()
+        name: torch.stack([each[name].detach() for each in drawn]).to(run.device, run.dtype)
+        for name in drawn[0]
     }
     return modules[0].to("meta"), params
 

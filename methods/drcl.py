@@ -314,10 +314,9 @@ class DRCL(Method):
 
     def _encoder(self, split: Split, name: str, run: Run) -> tuple[UnitMLP, Params]:
         seeds = [derive_seed(seed, "rsc", name, "weights") for seed in run.seeds]
-        template, params = build_replicas(
+        return build_replicas(
             lambda: UnitMLP(split[name].dim, self.config.hidden, self.config.dim), seeds, run
         )
-        return template, params  # type: ignore[return-value]  # the template is what the builder made
 
     def _train_encoder(
         self, name: str, prior: Tensor, inverse: Tensor, train: Split, val: Split, run: Run
@@ -326,7 +325,7 @@ class DRCL(Method):
         rate = self.config.lr.get(name, self.config.lr.get("default", 0.0))
         rates = (rate,) if rate > 0 else self.config.lr_grid
         encoder, params = self._encoder(train, name, run)
-        x, y = run.tensor(train[name].features), run.tensor(train.label_matrix(name))
+        x, y = split_tensors(train, name, run)
         sampler = RowSampler(
             x, y, self.config.batch, keep_remainder=self.config.keep_remainder, shuffles=("mix",)
         )

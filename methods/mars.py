@@ -308,7 +308,7 @@ class MARS(Method):
             sampler = RowSampler(*split_tensors(train, name, run), config.batch, labels=("y_l",))
             held = split_tensors(val, name, run)
             templates = (label_net, nets[name])
-            phase = modality_phase(config, templates, sampler, held, prior, name, name == order[0])  # type: ignore[arg-type]  # the templates are what the builders made
+            phase = modality_phase(config, templates, sampler, held, prior, name, name == order[0])
             trained = train_phase(phase, _named("label.", label) | _named("data.", data), run).params
             params[name] = part_of(trained, "data.")
             if name == order[0]:

@@ -270,5 +270,5 @@ class SDML(Method):
         if config.unit_labels:
             y, y_val = unit_label_rows(y), unit_label_rows(y_val)
         sampler = RowSampler(x, y, config.batch)
-        phase = modality_phase(config, net, sampler, (x_val, y_val), prior, name)  # type: ignore[arg-type]  # the template is what the builder made
-        return net.encoder, part_of(train_phase(phase, start, run).params, "encoder.")  # type: ignore[return-value]  # as above
+        phase = modality_phase(config, net, sampler, (x_val, y_val), prior, name)
+        return net.encoder, part_of(train_phase(phase, start, run).params, "encoder.")

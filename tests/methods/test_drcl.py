@@ -5,34 +5,13 @@ import pytest
 import torch
 from scipy.io import loadmat
 
-from benchmark.data import Modality, Split
 from benchmark.errors import RecipeError, UnsupportedError
 from benchmark.method import Run
 from methods.drcl import DRCL, DRCLConfig, augment, discrepancy, q_rsc, recast_matrix
 from methods.layers import UnitMLP, random_orthogonal, unit_rows
 from methods.losses import generalized_cross_entropy, log_label_mass
 from methods.prior import q_spl
-
-
-def rows(n, d, seed=0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def make_split(sizes, classes=3, seed=0, multi=False, name="train"):
-    """Well separated classes in every modality."""
-    centres = np.random.default_rng(99).normal(size=(classes, 6))
-    draw = np.random.default_rng(seed)
-    modalities = {}
-    for k, (modality, (n, d)) in enumerate(sizes.items()):
-        labels = np.arange(n) % classes
-        spread = np.random.default_rng(k).normal(size=(6, d))
-        x = ((centres[labels] + 0.3 * draw.normal(size=(n, 6))) @ spread).astype(np.float32)
-        kept = np.eye(classes, dtype=np.uint8)[labels] if multi else labels.astype(np.int64)
-        modalities[modality] = Modality(modality, x, kept)
-    return Split(name, modalities, classes, "multi" if multi else "single")
-
-
-SIZES = {"image": (30, 8), "text": (30, 5), "audio": (7, 4)}
+from tests.methods.data import SIZES, make_split, rows
 
 
 def fit(seeds=(1,), split=None, replicas="auto", precision="fp64", device=None, **values):
