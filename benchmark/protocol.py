@@ -7,10 +7,16 @@ generator per replica makes a replica's data independent of the device and of it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from benchmark.data import Split
+from benchmark.method import Run
+from benchmark.pairing import class_rows
 
 Batch = dict[str, Tensor]
 
@@ -93,3 +99,101 @@ class RowSampler:
         extra = {name: drawn[name] for name in self.shuffles}
         extra |= {name: take(self.y, drawn[name]) for name in self.labels}
         return {"x": take(self.x, rows), "y": take(self.y, rows), **extra}
+
+
+class TupleSampler:
+    """Paired: one row of every modality per tuple, all of the same class.
+
+    Rows that are paired by nature stay together. Where modalities are not paired, the smaller ones are
+    sampled repeatedly within the class (:func:`benchmark.pairing.class_rows`), anew in every epoch and for
+    every replica; an epoch serves every item of the largest paired group or modality once.
+
+    A batch holds for every modality ``x/<name>`` ``(B, D)``, its labels ``y/<name>`` ``(B, C)`` and row
+    numbers ``row/<name>`` ``(B,)``, and ``key``, a random int64 per tuple and epoch from which a loss derives
+    noise that does not depend on the device or on other replicas (``methods.layers.uniform``). Labels of one
+    tuple differ only where training labels are noisy.
+
+    Args:
+        split: Training data.
+        run: Gives device and type.
+        batch: Batch size; data with fewer tuples are served whole.
+        keep_remainder: Whether the last, smaller batch of an epoch is served (never one of a single tuple,
+            which batch statistics cannot be taken of).
+        shuffle: Whether tuples are served in a fresh order every epoch, or in the order of the files.
+
+    Raises:
+        UnsupportedError: Rows would have to be matched by class, but have several labels.
+        DataError: No class occurs in all modalities.
+    """
+
+    def __init__(
+        self, split: Split, run: Run, batch: int, *, keep_remainder: bool = True, shuffle: bool = True
+    ) -> None:
+        self.split, self.shuffle = split, shuffle
+        self.features = {m.name: run.tensor(m.features) for m in split}
+        self.labels = {m.name: run.tensor(split.label_matrix(m.name)) for m in split}
+        self.tuples = len(next(iter(class_rows(split, 0).values())))
+        sizes = batch_sizes(self.tuples, batch, keep_remainder)
+        self._sizes = sizes[:-1] if len(sizes) > 1 and sizes[-1] == 1 else sizes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Batch size of every step."""
+        return self._sizes
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Tuples of one epoch, as row numbers per modality."""
+        table = class_rows(self.split, int(torch.randint(2**62, (), generator=generator)))
+        key = torch.randint(2**62, (self.tuples,), generator=generator)
+        order = torch.arange(self.tuples)
+        if self.shuffle:
+            order = torch.randperm(self.tuples, generator=generator)
+        served = order[: sum(self._sizes)]
+        rows = {f"row/{name}": torch.from_numpy(np.ascontiguousarray(r))[served] for name, r in table.items()}
+        return {**rows, "key": key[: len(served)]}
+
+    def gather(self, drawn: Batch) -> Batch:
+        """Features and labels of one step's tuples."""
+        return {**drawn, **gather_rows(self.features, self.labels, drawn)}
+
+
+class IndependentSampler:
+    """Joint but unpaired: every step serves a batch of every modality, drawn from that modality alone.
+
+    An epoch has as many steps as the smallest modality fills; larger ones are cut off for that epoch, at
+    another place every time. Batches hold ``x/<name>``, ``y/<name>`` and ``row/<name>`` as those of
+    :class:`TupleSampler`.
+
+    Args:
+        split: Training data.
+        run: Gives device and type.
+        batch: Batch size of every modality.
+    """
+
+    def __init__(self, split: Split, run: Run, batch: int) -> None:
+        self.features = {m.name: run.tensor(m.features) for m in split}
+        self.labels = {m.name: run.tensor(split.label_matrix(m.name)) for m in split}
+        self._sizes = batch_sizes(min(map(len, split)), batch, keep_remainder=True)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Batch size of every step."""
+        return self._sizes
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Row numbers of one epoch."""
+        served = sum(self._sizes)
+        return {
+            f"row/{name}": torch.randperm(len(x), generator=generator)[:served]
+            for name, x in self.features.items()
+        }
+
+    def gather(self, drawn: Batch) -> Batch:
+        """Features and labels of one step."""
+        return {**drawn, **gather_rows(self.features, self.labels, drawn)}
+
+
+def gather_rows(features: Mapping[str, Tensor], labels: Mapping[str, Tensor], drawn: Batch) -> Batch:
+    """``x/<name>`` and ``y/<name>`` for the row numbers ``row/<name>`` of every modality."""
+    found = {f"x/{name}": take(x, drawn[f"row/{name}"]) for name, x in features.items()}
+    return found | {f"y/{name}": take(y, drawn[f"row/{name}"]) for name, y in labels.items()}

@@ -9,7 +9,7 @@ read once per epoch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -20,29 +20,31 @@ from torch import Tensor, nn
 from benchmark.checkpoint import load_phase, save_phase, shared_name
 from benchmark.errors import TrainingError
 from benchmark.method import Run, derive_seed
+from benchmark.optim import SGD, Adam, Factor, Group, Stepper
 from benchmark.protocol import Batch, Sampler
 from benchmark.replicas import replica_mode
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Group",
+    "Objective",
+    "Params",
+    "Phase",
+    "Select",
+    "Terms",
+    "Trained",
+    "build_replicas",
+    "train_phase",
+]
 
 M = TypeVar("M", bound=nn.Module)
 Params = dict[str, Tensor]
 Terms = dict[str, Tensor]
 Loss = Callable[[Params, Batch, Params], Terms]
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam's settings; ``fused`` kernels are used, which are elementwise and so serve stacked replicas."""
-
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    def build(self, params: Sequence[Tensor]) -> torch.optim.Optimizer:
-        """The optimiser over these leaves."""
-        return torch.optim.Adam(
-            params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True
-        )
+Hook = Callable[[Params, Params], Params]
+STATE = "state/"
+"""Prefix of the entries a loss returns to replace a tensor of the phase's state."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,20 @@ class Objective:
 
     Attributes:
         loss: ``loss(params, batch, constants) -> {term: scalar}`` of *one* replica. The term ``total`` is
-            minimised, the others are logged. Must be traceable by vmap: no Python branch on tensor values.
+            minimised, the others are logged; an entry ``state/<name>`` replaces the tensor of that name in
+            the phase's state. Must be traceable by vmap: no Python branch on tensor values.
         optimizer: Its settings.
         params: Prefixes of the parameter names it moves; empty for all.
+        groups: Parameters among these that have settings of their own. All move at once, along the gradient
+            at the same point.
+        factor: Schedule of ``optimizer``'s learning rate; constant if not given.
     """
 
     loss: Loss
-    optimizer: Adam
+    optimizer: Adam | SGD
     params: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    factor: Factor | None = None
 
     def moves(self, name: str) -> bool:
         """Whether this objective moves the parameter of that name."""
@@ -90,6 +98,12 @@ class Phase:
         objectives: In update order within a step.
         constants: Per-replica tensors ``(R, ...)`` the losses read and nothing moves (a prior, a weight).
         schedule: 0-based epoch to named scalars, added to the constants of that epoch.
+        per_step: 0-based epoch to named sequences with one scalar per step of that epoch, likewise.
+        state: Prefixes of the names in ``params`` that no optimiser moves and a loss may replace: running
+            statistics, buffers. They are kept and handed back like parameters.
+        before: ``before(params, constants) -> {name: new value}`` of one replica, without gradient, ahead of
+            every step (columns brought back to unit length, say).
+        after: The same behind every step.
         validate: ``validate(params, constants) -> {quantity: scalar}`` of one replica, after each epoch.
         select: Which epoch is kept.
         keep: Prefixes of the parameters to hand back and to checkpoint; empty for all.
@@ -106,6 +120,10 @@ class Phase:
     objectives: tuple[Objective, ...]
     constants: Params = field(default_factory=dict)
     schedule: Callable[[int], Mapping[str, float]] | None = None
+    per_step: Callable[[int], Mapping[str, Sequence[float]]] | None = None
+    state: tuple[str, ...] = ()
+    before: Hook | None = None
+    after: Hook | None = None
     validate: Callable[[Params, Params], Terms] | None = None
     select: Select = Select()
     keep: tuple[str, ...] = ()
@@ -144,15 +162,16 @@ def build_replicas(
         run: Gives device and type.
 
     Returns:
-        A weightless template for ``torch.func.functional_call``, and the parameters stacked on a leading
-        replica axis. Weights are drawn on the CPU, so a seed means the same on every device.
+        A weightless template for ``torch.func.functional_call``, and its parameters and buffers stacked on a
+        leading replica axis (buffers belong to ``Phase.state``). Weights are drawn on the CPU, so a seed means
+        the same on every device.
     """
     modules = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             modules.append(build())
-    drawn = [dict(module.named_parameters()) for module in modules]
+    drawn = [{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in modules]
     params = {
         name: torch.stack([each[name].detach() for each in drawn]).to(run.device, run.dtype)
         for name in drawn[0]
@@ -272,9 +291,9 @@ def _probe(phase: Phase, params: Params, run: Run, groups: list[list[int]]) -> C
 
     def step() -> None:
         for loop in loops:
-            constants = loop.constants_at(0)
             drawn = loop.draw()
-            loop.step({name: rows[..., : phase.sampler.sizes[0]] for name, rows in drawn.items()}, constants)
+            rows = {name: each[..., : phase.sampler.sizes[0]] for name, each in drawn.items()}
+            loop.step(rows, next(loop.constants_of_steps(0)))
 
     return step
 
@@ -284,11 +303,17 @@ class _Loop:
 
     def __init__(self, phase: Phase, params: Params, run: Run, members: list[int], stacked: bool) -> None:
         self.phase, self.run, self.members, self.stacked = phase, run, members, stacked
-        moved = {n for n in params if any(o.moves(n) for o in phase.objectives)}
+        movable = [n for n in params if not (phase.state and n.startswith(phase.state))]
+        moved = {n for n in movable if any(o.moves(n) for o in phase.objectives)}
         self.params = {n: self._slice(p).clone().requires_grad_(n in moved) for n, p in params.items()}
         self.constants = {n: self._slice(c) for n, c in phase.constants.items()}
-        self.leaves = [[p for n, p in self.params.items() if o.moves(n)] for o in phase.objectives]
-        self.optimizers = [o.optimizer.build(x) for o, x in zip(phase.objectives, self.leaves, strict=True)]
+        self.steppers = [
+            Stepper(
+                {n: self.params[n] for n in movable if o.moves(n)},
+                (*o.groups, Group((), o.optimizer, o.factor)),
+            )
+            for o in phase.objectives
+        ]
         self.generators = [
             torch.Generator().manual_seed(derive_seed(run.seeds[r], phase.random_stream, "batches"))
             for r in members
@@ -310,12 +335,13 @@ class _Loop:
         return Trained(params, self.kept_epoch, self.history)
 
     def _epoch(self, epoch: int) -> None:
-        constants = self.constants_at(epoch)
         drawn = self.draw()
         sums: Terms = {}
         start = 0
-        for size in self.phase.sampler.sizes:
-            terms = self.step({n: rows[..., start : start + size] for n, rows in drawn.items()}, constants)
+        for number, constants in enumerate(self.constants_of_steps(epoch)):
+            size = self.phase.sampler.sizes[number]
+            rows = {n: each[..., start : start + size] for n, each in drawn.items()}
+            terms = self.step(rows, constants, epoch, number)
             sums = {n: sums[n] + v if n in sums else v for n, v in terms.items()}
             start += size
         numbers = {f"train/{n}": v / len(self.phase.sampler.sizes) for n, v in sums.items()}
@@ -324,13 +350,17 @@ class _Loop:
                 numbers |= {f"val/{n}": v for n, v in self._lift_validate(constants).items()}
         self._read(epoch, numbers)
 
-    def constants_at(self, epoch: int) -> tuple[Params, Params]:
-        """Per-replica constants, and this epoch's scalars."""
-        scalars = self.phase.schedule(epoch) if self.phase.schedule else {}
-        tensors = {
-            n: torch.tensor(v, dtype=self.run.dtype, device=self.run.device) for n, v in scalars.items()
-        }
-        return self.constants, tensors
+    def constants_of_steps(self, epoch: int) -> Iterator[tuple[Params, Params]]:
+        """For every step of an epoch the constants per replica, and the scalars of epoch and step."""
+        fixed = self.phase.schedule(epoch) if self.phase.schedule else {}
+        scalars = {n: self._tensor(v) for n, v in fixed.items()}
+        varying = self.phase.per_step(epoch) if self.phase.per_step else {}
+        columns = {n: self._tensor(v) for n, v in varying.items()}
+        for number in range(len(self.phase.sampler.sizes)):
+            yield self.constants, {**scalars, **{n: v[number] for n, v in columns.items()}}
+
+    def _tensor(self, value: float | Sequence[float]) -> Tensor:
+        return torch.tensor(value, dtype=self.run.dtype, device=self.run.device)
 
     def draw(self) -> Batch:
         """Row numbers of one epoch on the device, ``(n,)`` or ``(R, n)``; one transfer."""
@@ -339,25 +369,38 @@ class _Loop:
             return {n: rows.to(self.run.device) for n, rows in epochs[0].items()}
         return {n: torch.stack([e[n] for e in epochs]).to(self.run.device) for n in epochs[0]}
 
-    def step(self, drawn: Batch, constants: tuple[Params, Params]) -> Terms:
+    def step(self, drawn: Batch, constants: tuple[Params, Params], epoch: int = 0, number: int = 0) -> Terms:
         """One update of every objective; returns detached terms, ``(R,)`` each."""
+        update = epoch * len(self.phase.sampler.sizes) + number
         batch = self.phase.sampler.gather(drawn)
         logged: Terms = {}
-        updates = zip(self.phase.objectives, self.leaves, self.optimizers, strict=True)
-        for objective, leaves, optimizer in updates:
+        self._hook(self.phase.before, constants)
+        for objective, stepper in zip(self.phase.objectives, self.steppers, strict=True):
             with _precision(self.run):
                 terms = self._lift(objective.loss, batch, constants)
-            gradients = torch.autograd.grad(terms["total"].sum(), leaves)
-            for leaf, gradient in zip(leaves, gradients, strict=True):
-                leaf.grad = gradient.contiguous()  # the fused step reads it in the parameter's memory order
-            optimizer.step()
-            logged |= {n: v.detach() for n, v in terms.items()}
+            total = terms["total"]
+            gradients = torch.autograd.grad(total if total.ndim == 0 else total.sum(), stepper.leaves)
+            stepper.step(gradients, epoch, update)
+            self._replace({n.removeprefix(STATE): v for n, v in terms.items() if n.startswith(STATE)})
+            logged |= {n: v.detach().reshape(-1) for n, v in terms.items() if not n.startswith(STATE)}
+        self._hook(self.phase.after, constants)
         return logged
 
+    def _hook(self, hook: Hook | None, constants: tuple[Params, Params]) -> None:
+        if hook is not None:
+            with torch.no_grad():
+                self._replace(self._lift(lambda p, _, c: hook(p, c), {}, constants))
+
+    def _replace(self, new: Params) -> None:
+        with torch.no_grad():
+            for name, value in new.items():
+                self.params[name].copy_(value)
+
     def _lift(self, loss: Loss, batch: Batch, constants: tuple[Params, Params]) -> Terms:
+        """The function of one replica on all of them; values get no replica axis where there is only one."""
         own, shared = constants
         if not self.stacked:
-            return {n: v.reshape(1) for n, v in loss(self.params, batch, {**own, **shared}).items()}
+            return loss(self.params, batch, {**own, **shared})
 
         def one(p: Params, b: Batch, c: Params, s: Params) -> Terms:
             return loss(p, b, {**c, **s})
@@ -370,7 +413,8 @@ class _Loop:
         if validate is None:
             return {}
         with _precision(self.run):
-            return self._lift(lambda p, _, c: validate(p, c), {}, constants)
+            found = self._lift(lambda p, _, c: validate(p, c), {}, constants)
+        return {n: v.reshape(-1) for n, v in found.items()}
 
     def _read(self, epoch: int, numbers: Terms) -> None:
         """The epoch's one synchronisation: read all numbers, check them, select, report."""

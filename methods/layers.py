@@ -95,3 +95,83 @@ class MLP(nn.Module):
 def part_of(params: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The parameters whose names start with the prefix, under the rest of their names."""
     return {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}
+
+
+def uniform(keys: Tensor, columns: int, stream: int = 0) -> Tensor:
+    """Uniform random numbers in [0, 1) that are a function of the keys alone, ``(B, columns)`` float32.
+
+    Dropout and random masks draw from it, so that a replica sees the same noise on every device, alone or
+    stacked with others under ``vmap``. Key, column and stream are mixed by two rounds of the finaliser of
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+
+    Args:
+        keys: ``(B,)`` int64, random, one per row.
+        columns: Numbers per row.
+        stream: Another number gives independent values for the same keys.
+    """
+    places = torch.arange(columns, device=keys.device, dtype=torch.int64) + (stream << 32)
+    mixed = _mix(_mix(places) + keys.unsqueeze(-1))
+    return _shift(mixed, 40).to(torch.float32) / 2**24
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Finaliser of SplitMix64, on int64 that wrap around."""
+    x = (x ^ _shift(x, 30)) * -4658895280553007687  # 0xbf58476d1ce4e5b9
+    x = (x ^ _shift(x, 27)) * -7723592293110705685  # 0x94d049bb133111eb
+    return x ^ _shift(x, 31)
+
+
+def dropout(x: Tensor, share: float, keys: Tensor, stream: int) -> Tensor:
+    """Entries set to 0 with probability ``share``, the others divided by ``1 - share``.
+
+    Args:
+        x: ``(B, d)``.
+        share: In [0, 1).
+        keys: ``(B,)`` int64, see :func:`uniform`.
+        stream: Another one for every place where the same keys are used.
+    """
+    if share == 0:
+        return x
+    kept = uniform(keys, x.shape[-1], stream) >= share
+    return torch.where(kept, x / (1 - share), 0.0)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation whose running statistics are state, not written in place.
+
+    The statistics of several replicas under ``vmap`` have to be handed back by the loss; ``nn.BatchNorm1d``
+    writes its own. Values and defaults are the same: biased variance in the batch, unbiased in the running
+    average, momentum 0.1, eps 1e-5.
+    """
+
+    momentum, eps = 0.1, 1e-5
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, width)`` normalised by the running statistics."""
+        return self._scaled(x, self.running_mean, self.running_var)
+
+    def train_rows(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``(B, width)`` normalised by its own statistics, and the new running statistics by their names."""
+        var, mean = torch.var_mean(x, dim=0, correction=0)
+        rows = x.shape[0]
+        unbiased = var * rows / max(rows - 1, 1)
+        running = {
+            "running_mean": torch.lerp(self.running_mean, mean.detach(), self.momentum),
+            "running_var": torch.lerp(self.running_var, unbiased.detach(), self.momentum),
+        }
+        return self._scaled(x, mean, var), running
+
+    def _scaled(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        return (x - mean) * (var + self.eps).rsqrt() * self.weight + self.bias

@@ -76,3 +76,20 @@ def pair_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) ->
     theta = 2 * unit_rows(a) @ unit_rows(b).mT
     similar = labels_a @ labels_b.mT > 0.5
     return (softplus(theta) - torch.where(similar, theta, 0.0)).mean()
+
+
+def half_cosine_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+    """Mean over all pairs of ``log(1 + exp(theta)) - s theta`` with ``theta = cos(a_i, b_j) / 2``.
+
+    The common-space term of DSCMR (public code train_model.py), used by ALGCN and GNN4CMR's code too: ``s_ij``
+    is the inner product of the label rows, and the product of the norms is at least 1e-6.
+
+    Args:
+        a: ``(n, d)``.
+        b: ``(m, d)``.
+        labels_a: ``(n, C)``.
+        labels_b: ``(m, C)``.
+    """
+    norms = torch.linalg.vector_norm(a, dim=-1)[:, None] * torch.linalg.vector_norm(b, dim=-1)[None, :]
+    theta = 0.5 * (a @ b.mT) / norms.clamp_min(1e-6)
+    return (softplus(theta) - (labels_a @ labels_b.mT) * theta).mean()

@@ -1,0 +1,51 @@
+"""What methods share that train all modalities of a run together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from benchmark.data import Split
+from benchmark.method import Retriever, Run
+from benchmark.selection import validation_map
+from benchmark.training import Params, Terms
+
+Embed = Callable[[Params, str, Tensor], Tensor]
+"""``embed(params, modality, features (n, D)) -> (n, d)`` of one replica, as used for retrieval."""
+CHUNK = 4096
+"""Validation rows per forward pass."""
+
+
+def select_by_map(embed: Embed, val: Split, run: Run) -> Callable[[Params, Params], Terms]:
+    """For ``Phase.validate``: ``map``, the mean validation MAP@all over all ordered pairs of modalities."""
+    features = {m.name: run.tensor(m.features) for m in val}
+    labels = {m.name: run.tensor(val.label_matrix(m.name)) for m in val}
+
+    def validate(params: Params, now: Params) -> Terms:  # noqa: ARG001 - retrieval depends on the model alone
+        embedded = {
+            name: torch.cat([embed(params, name, rows) for rows in x.split(CHUNK)])
+            for name, x in features.items()
+        }
+        return {"map": validation_map(embedded, labels)}
+
+    return validate
+
+
+class JointRetriever(Retriever):
+    """A model of all modalities, with the parameters of one seed."""
+
+    def __init__(self, embed_rows: Embed, params: Params) -> None:
+        self.embed_rows, self.params = embed_rows, params
+
+    def embed(self, modality: str, features: Tensor) -> Tensor:
+        """Features ``(n, D)`` to embeddings ``(n, d)``."""
+        with torch.no_grad():
+            return self.embed_rows(self.params, modality, features)
+
+
+def joint_retrievers(embed: Embed, stacked: Mapping[str, Tensor]) -> list[Retriever]:
+    """The retriever of every replica, from parameters stacked ``(R, ...)``."""
+    replicas = len(next(iter(stacked.values())))
+    return [JointRetriever(embed, {n: p[r] for n, p in stacked.items()}) for r in range(replicas)]
