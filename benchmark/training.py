@@ -163,8 +163,8 @@ def build_replicas(
 
     Returns:
         A weightless template for ``torch.func.functional_call``, and its parameters and buffers stacked on a
-        leading replica axis (buffers belong to ``Phase.state``). Weights are drawn on the CPU, so a seed means
-        the same on every device.
+        leading replica axis (buffers belong to ``Phase.state``). Weights are drawn on the CPU, so a seed
+        means the same on every device.
     """
     modules = []
     for seed in seeds:

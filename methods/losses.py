@@ -81,8 +81,8 @@ def pair_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) ->
 def half_cosine_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
     """Mean over all pairs of ``log(1 + exp(theta)) - s theta`` with ``theta = cos(a_i, b_j) / 2``.
 
-    The common-space term of DSCMR (public code train_model.py), used by ALGCN and GNN4CMR's code too: ``s_ij``
-    is the inner product of the label rows, and the product of the norms is at least 1e-6.
+    The common-space term of DSCMR (public code train_model.py), also in the code of ALGCN and GNN4CMR:
+    ``s_ij`` is the inner product of the label rows, and the product of the norms is at least 1e-6.
 
     Args:
         a: ``(n, d)``.
