@@ -60,9 +60,11 @@ def compute(
 
     Returns:
         Per run its record, and the arrays to store with it: ``ap/<measure>/<query>-><database>`` with shape
-        ``(seeds, queries)`` in float32; ``top/<query>-><database>`` and ``top_score/...``, shape
-        ``(seeds, queries, TOP)``: the database rows at the first ranks in int32 (-1 where there are no
-        more) and their scores in float32 (NaN there); and ``method/<name>`` for what the method handed back.
+        ``(seeds, queries)`` in float32; ``precision/<query>-><database>`` with shape
+        ``(seeds, RECALL_LEVELS)`` in float32, the precision-recall curve; ``top/<query>-><database>`` and
+        ``top_score/...``, shape ``(seeds, queries, TOP)``: the database rows at the first ranks in int32 (-1
+        where there are no more) and their scores in float32 (NaN there); and ``method/<name>`` for what the
+        method handed back.
 
     Raises:
         UnsupportedError: The method cannot serve these data, or there are no pairs to leave own items out.
@@ -173,6 +175,8 @@ def finish(
         for measure in MEASURES
     }
     for direction, per_seed in scores.items():
+        curves = np.stack([as_array(one.precision) for one in per_seed])
+        arrays[f"precision/{direction}"] = curves.astype(np.float32)
         arrays[f"top/{direction}"] = np.stack([as_array(one.first) for one in per_seed])
         arrays[f"top_score/{direction}"] = np.stack([as_array(one.first_scores) for one in per_seed])
     return record, arrays | {f"method/{name}": as_array(value) for name, value in run.arrays.items()}

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import BenchmarkError
-from benchmark.ranking import BUDGET, Comparison, compare
+from benchmark.ranking import BUDGET, Comparison, Ranks, compare
 from benchmark.similarity import Similarity
 
 METRIC_VERSION: int = 1
 TIE_LIMIT = 0.01
+RECALL_LEVELS = 101
+"""Levels of recall, evenly spaced from 0 to 1, of a direction's precision curve."""
 
 Empty = Literal["zero", "skip"]
 
@@ -74,6 +76,8 @@ class DirectionScores:
         first: ``(n_q, top)`` int32 on the CPU, database rows in the order of their ranks; -1 where there are
             no more.
         first_scores: ``(n_q, top)`` float32 on the CPU, their scores; NaN where there is no row.
+        precision: ``(RECALL_LEVELS,)`` float64 on the CPU, interpolated precision at evenly spaced levels of
+            recall from 0 to 1, mean over the queries.
     """
 
     ap: dict[str, Tensor]
@@ -83,6 +87,7 @@ class DirectionScores:
     chance: float
     first: Tensor
     first_scores: Tensor
+    precision: Tensor
 
     def mean(self, measure: str, empty: Empty = "zero") -> float:
         """Mean over the queries.
@@ -168,7 +173,9 @@ def _score(pair: Comparison, side: int, measures: Sequence[Measure], top: int) -
     first: list[tuple[Tensor, Tensor]] = []
     parts: dict[str, list[Tensor]] = {measure.name: [] for measure in measures}
     ties, chance = 0, 0.0
+    precision = torch.zeros(RECALL_LEVELS, dtype=torch.float64, device=pair.device)
     for block in pair.ranks(side, top):
+        precision += _precision_at_recall(block, RECALL_LEVELS)
         first.append((block.first.to("cpu", torch.int32), block.first_scores.cpu()))
         ties += int(block.tied.sum())
         chance += float(expected_random_ap(block.relevant, block.database).sum())
@@ -177,7 +184,8 @@ def _score(pair: Comparison, side: int, measures: Sequence[Measure], top: int) -
     queries = pair.size(side)
     ap = {name: torch.cat(values) for name, values in parts.items()}
     rows, scores = (torch.cat(part) for part in zip(*first, strict=True))
-    return DirectionScores(ap, ties / queries, queries, database, chance / queries, rows, scores)
+    shares = ties / queries, queries, database, chance / queries
+    return DirectionScores(ap, *shares, rows, scores, (precision / queries).cpu())
 
 
 def expected_random_ap(relevant: Tensor, database: Tensor | int) -> Tensor:
@@ -262,17 +270,24 @@ def interpolated_precision(
     if levels < 2:
         raise BenchmarkError(f"interpolated precision needs at least 2 levels of recall, got {levels}")
     pair = compare(query, query_labels, database, database_labels, **options)
-    steps = torch.arange(levels, device=pair.device)
     total, counted = torch.zeros(levels, dtype=torch.float64, device=pair.device), 0
     for block in pair.ranks(0):
-        hits = torch.arange(1, block.ranks.shape[1] + 1, dtype=torch.float64, device=pair.device)
-        precision = (hits / block.ranks) * (hits <= block.relevant[:, None])
-        best = precision.flip(1).cummax(1).values.flip(1)
-        # the first hit with hit / relevant >= step / (levels - 1), in integers so that no level is missed
-        first = (steps * block.relevant[:, None] + levels - 2) // (levels - 1) - 1
-        total += best.gather(1, first.clamp_(min=0)).sum(0)
+        total += _precision_at_recall(block, levels)
         counted += _counted(block.relevant, empty)
     return (total / max(counted, 1)).cpu()
+
+
+def _precision_at_recall(block: Ranks, levels: int) -> Tensor:
+    """Interpolated precision at evenly spaced levels of recall, summed over queries: ``(levels,)``."""
+    if not block.ranks.shape[1]:  # nothing is relevant to any query
+        return torch.zeros(levels, dtype=torch.float64, device=block.ranks.device)
+    steps = torch.arange(levels, device=block.ranks.device)
+    hits = torch.arange(1, block.ranks.shape[1] + 1, dtype=torch.float64, device=block.ranks.device)
+    precision = (hits / block.ranks) * (hits <= block.relevant[:, None])
+    best = precision.flip(1).cummax(1).values.flip(1)
+    # the first hit with hit / relevant >= step / (levels - 1), in integers so that no level is missed
+    first = (steps * block.relevant[:, None] + levels - 2) // (levels - 1) - 1
+    return best.gather(1, first.clamp_(min=0)).sum(0)
 
 
 def _counted(relevant: Tensor, empty: Empty) -> int:

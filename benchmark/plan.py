@@ -24,7 +24,7 @@ from benchmark.profile import DEFAULT_SEEDS, choose_device, choose_profile
 from benchmark.recipe import ROWS, Recipe, resolve
 from benchmark.registry import DATASETS, METHODS, Entry
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record's layout; part of every key."""
 
 FILE = "file:"

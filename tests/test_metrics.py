@@ -175,7 +175,7 @@ def test_a_database_sorted_by_class_gains_nothing_from_ties(device):
 def test_warning_only_above_one_percent():
     def scores(ties):
         nothing = torch.empty(1000, 0)
-        return DirectionScores({}, ties, 1000, 10, 0.1, nothing, nothing)
+        return DirectionScores({}, ties, 1000, 10, 0.1, nothing, nothing, nothing)
 
     assert not scores(0.01).warning()
     assert "1.1%" in scores(0.011).warning()
@@ -363,3 +363,13 @@ def test_wrong_curve_options_are_refused():
         precision_recall(*golden(SINGLE), empty="drop")
     with pytest.raises(BenchmarkError, match="at least 2"):
         interpolated_precision(*golden(SINGLE), levels=1)
+
+
+def test_a_directions_curve_is_the_interpolated_precision():
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.randn(15, 4, generator=generator), torch.randn(22, 4, generator=generator)
+    labels_a, labels_b = torch.arange(15) % 4, torch.arange(22) % 3  # class 3 has nothing relevant
+    forth, back = evaluate(a, labels_a, b, labels_b)
+    for found, sides in ((forth, (a, labels_a, b, labels_b)), (back, (b, labels_b, a, labels_a))):
+        torch.testing.assert_close(found.precision, interpolated_precision(*sides, levels=101))
+    assert evaluate(a, labels_a, b, labels_a.new_full((22,), 9))[0].precision.eq(0).all()
