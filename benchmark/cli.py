@@ -32,6 +32,7 @@ from benchmark.cli_options import (
 )
 from benchmark.cli_prior import prior_app
 from benchmark.cli_query import query
+from benchmark.cli_report import report
 from benchmark.cli_study import study
 from benchmark.errors import BenchmarkError, UnknownNameError
 
@@ -51,6 +52,7 @@ app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, v
 app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
 app.add_typer(prior_app, name="prior", help="The class prior of a stored run: export.")
 app.command()(query)
+app.command()(report)
 app.command()(study)
 
 Profile = Annotated[

@@ -1,0 +1,141 @@
+"""The ``report`` command."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli_options import (
+    AsJson,
+    DataOptions,
+    DataRoot,
+    Results,
+    Source,
+    SplitName,
+    comma_list,
+    data_request,
+    emit,
+    seed_list,
+)
+from benchmark.errors import BenchmarkError
+
+
+def report(
+    name: Annotated[str, typer.Argument(help="Table or figure; all: every one and a page; list: names.")],
+    dataset: Annotated[str, typer.Option(help="Comma-separated, in place of the report's own.")] = "",
+    methods: Annotated[str, typer.Option(help="Only these, comma-separated.")] = "",
+    output: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("reports"),
+    seeds: Annotated[str, typer.Option(help="Comma-separated; default the profile's or study's.")] = "",
+    profile: Annotated[str, typer.Option(help="paper, quick or auto.")] = "auto",
+    source: Source = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")] = "fp32",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Change a hyper-parameter of every run; repeatable."
+        ),
+    ] = None,
+    split: SplitName = "",
+    data_root: DataRoot = None,
+    data_option: DataOptions = None,
+    scaling: Annotated[str, typer.Option(help="raw or standardize.")] = "raw",
+    modalities: Annotated[str, typer.Option(help="Only these, e.g. image,text.")] = "",
+    margin: Annotated[float, typer.Option(help="Difference from a published value that is none.")] = 0.01,
+    stored: Annotated[bool, typer.Option("--stored", help="Compute nothing; show what is missing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Compute even what is stored.")] = False,
+    results: Results = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; warnings stay.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A table or figure of the publication from stored runs; what is missing is computed first.
+
+    Markdown, LaTeX, CSV, and PNG, PDF and SVG figures; `all` also writes one HTML page.
+    """
+    from benchmark.report.catalog import item, items
+
+    if name == "list":
+        _list(as_json)
+        return
+    from benchmark.cli_progress import reporting
+    from benchmark.plan import RunSpec
+    from benchmark.store import Store
+
+    spec = RunSpec(
+        method="",
+        dataset="",
+        request=data_request(source, data_root, split, data_option),
+        profile=profile,
+        seeds=seed_list(seeds),
+        device=device,
+        precision=precision,
+        scaling=scaling,
+        modalities=comma_list(modalities),
+        overrides=tuple(changes or ()),
+    )
+    chosen = list(items().values()) if name == "all" else [item(name)]
+    if name == "all" and not dataset:
+        chosen = [each for each in chosen if each.datasets]
+    from benchmark.report.make import Options, make, write
+    from benchmark.report.page import write_page
+
+    options = Options(
+        spec,
+        Store(results),
+        output,
+        datasets=comma_list(dataset),
+        methods=comma_list(methods),
+        stored_only=stored,
+        force=force,
+        margin=margin,
+    )
+    start = time.perf_counter()
+    made = []
+    with reporting(quiet=quiet) as reporter:
+        for each in chosen:
+            made.append(make(each, options, reporter))
+            write(made[-1], output)
+        files = [str(file) for each in made for file in each.files]
+        if name == "all":
+            files.append(str(write_page(made, output / "index.html", options)))
+    document = {
+        "reports": [each.item.name for each in made],
+        "files": files,
+        "runs": len({key for each in made for key in each.runs}),
+        "missing": [
+            {"table": table.name, "row": line.label, "reason": line.reason, "command": line.command}
+            for each in made
+            for table in each.tables
+            for line in table.missing
+        ],
+        "seconds": time.perf_counter() - start,
+    }
+    if as_json:
+        emit(document, as_json)
+        return
+    from benchmark import show
+
+    if not files:
+        raise BenchmarkError(f"report {name}: nothing to write")
+    out = show.console()
+    for line in files:
+        out.print(line, soft_wrap=True)
+    if document["missing"]:
+        out.print(f"{len(document['missing'])} rows are missing; the tables say why")
+    out.print(f"{document['runs']} runs, {document['seconds']:.0f} s")
+
+
+def _list(as_json: bool) -> None:
+    from benchmark.report.catalog import items
+
+    known = items().values()
+    if as_json:
+        emit({"reports": [{"name": each.name, "title": each.title} for each in known]}, as_json)
+        return
+    from benchmark import show
+
+    lines = [(each.name, each.title, ", ".join(each.datasets) or "--dataset") for each in known]
+    show.rows(("report", "title", "datasets"), lines, whole="report")

@@ -1,0 +1,149 @@
+"""The runs a report needs: found, or computed one after the other, with an estimate of the time."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from benchmark.errors import BenchmarkError, TrainingError, UnsupportedError
+from benchmark.folds import Once
+from benchmark.plan import Plan, RunSpec, make_plan
+from benchmark.published import published_folder
+from benchmark.runner import Reporter, Silent, execute, look_up
+from benchmark.store import Store, StoredRun
+
+TIMINGS = "timings.csv"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that a report asks for.
+
+    Attributes:
+        spec: The run.
+        run: Its record; ``None`` if there is none.
+        reason: Why there is none; empty if there is.
+        cached: It was stored before.
+    """
+
+    spec: RunSpec
+    run: StoredRun | None
+    reason: str = ""
+    cached: bool = False
+
+
+def collect(
+    specs: Sequence[RunSpec],
+    store: Store,
+    reporter: Reporter | None = None,
+    *,
+    stored_only: bool = False,
+    force: bool = False,
+) -> list[Entry]:
+    """Every run, read from the store or computed and stored.
+
+    A method that is not there, cannot serve the data, or fails in training leaves an entry with the reason;
+    every other problem ends the report. What was interrupted goes on with the first run that is missing.
+
+    Args:
+        specs: The runs.
+        store: Where they are kept.
+        reporter: Where to report progress.
+        stored_only: Compute nothing.
+        force: Compute even what is stored.
+    """
+    once = Once(reporter or Silent())
+    plans: dict[int, Plan] = {}
+    problems: dict[int, str] = {}
+    for number, spec in enumerate(specs):
+        try:
+            plans[number] = make_plan(spec)
+        except BenchmarkError as error:
+            problems[number] = str(error)
+    found = {number: look_up(plan, store, force=force) for number, plan in plans.items()}
+    missing = [number for number in plans if found[number] is None]
+    if missing and not stored_only:
+        once.say(_announcement([plans[number] for number in missing], len(specs), store))
+    entries = []
+    for number, spec in enumerate(specs):
+        run = found.get(number)
+        if number in problems:
+            entries.append(Entry(spec, None, problems[number]))
+        elif run is not None:
+            entries.append(Entry(spec, run, cached=True))
+        elif stored_only:
+            entries.append(Entry(spec, None, "not computed"))
+        else:
+            once.say(f"{spec.method} on {spec.dataset}, {missing.index(number) + 1} of {len(missing)}")
+            try:
+                outcome = execute(spec, store, once, force=force)
+                entries.append(Entry(spec, outcome.run, cached=outcome.cached))
+            except (UnsupportedError, TrainingError) as error:
+                entries.append(Entry(spec, None, str(error)))
+    return entries
+
+
+def _announcement(plans: Sequence[Plan], asked: int, store: Store) -> str:
+    profile, device = plans[0].profile, plans[0].device
+    sources = sorted({plan.located.source for plan in plans})
+    known = [seconds for plan in plans if (seconds := estimate(plan, store)) is not None]
+    if not known:
+        time = "time unknown"
+    else:
+        total = fmean(known) * len(plans)
+        amount = f"{total / 60:.0f} minutes" if total >= 90 else f"{total:.0f} seconds"
+        time = f"about {amount} by runs measured before"
+    return (
+        f"{len(plans)} of {asked} runs are not stored: {profile} profile, {' and '.join(sources)} data, "
+        f"{device}; {time}"
+    )
+
+
+def estimate(plan: Plan, store: Store, folder: Path | None = None) -> float | None:
+    """Seconds a run may take; ``None`` if nothing like it was measured.
+
+    Taken from a stored run of the same method, dataset and profile, or else from ``timings.csv`` beside the
+    published tables, which holds times of two CPU cores.
+    """
+    seeds = len(plan.seeds)
+    facts = plan.method.id, plan.dataset.id, plan.profile
+    like = [
+        run.record["timings"]["total"] / len(run.record["seeds"])
+        for run in store.all()[0]
+        if (run.record["method"]["id"], run.record["dataset"]["id"], run.record["profile"]) == facts
+    ]
+    if like:
+        return fmean(like) * seeds
+    folder = folder or published_folder()
+    file = folder / TIMINGS if folder else None
+    if file is None or not file.is_file() or plan.device != "cpu":
+        return None
+    with file.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            if (row["method"], row["dataset"], row["profile"]) == facts:
+                return float(row["seconds"]) * seeds
+    return None
+
+
+def command(spec: RunSpec) -> str:
+    """The command line that computes a run."""
+    options: dict[str, str] = {"--method": spec.method, "--dataset": spec.dataset}
+    request = spec.request
+    named = {
+        "--source": request.source if request.source != "auto" else "",
+        "--split": request.split,
+        "--profile": spec.profile if spec.profile != "auto" else "",
+        "--seeds": ",".join(map(str, spec.seeds)),
+        "--precision": spec.precision if spec.precision != "fp32" else "",
+        "--scaling": spec.scaling if spec.scaling != "raw" else "",
+        "--modalities": ",".join(spec.modalities),
+    }
+    options |= {name: value for name, value in named.items() if value}
+    words = [word for pair in options.items() for word in pair]
+    words += ["--leave-own-out"] if spec.leave_own_out else []
+    words += [word for text in spec.overrides for word in ("--set", text)]
+    return " ".join(["python -m benchmark run", *map(shlex.quote, words)])

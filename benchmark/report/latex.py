@@ -1,0 +1,117 @@
+"""Tables as LaTeX that compiles as it is (booktabs), laid out as in the publication."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from benchmark.report.markdown import notes
+from benchmark.report.tables import AVERAGE, Cell, Row, Table, caption, short
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "->": r"$\to$", "→": r"$\to$",
+    "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+HEAD = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\usepackage[a4paper,margin=15mm]{geometry}
+\usepackage{booktabs,graphicx}
+\begin{document}
+"""
+WIDE = 8
+"""More columns than these are scaled to the width of the page."""
+
+
+def render(tables: Sequence[Table]) -> str:
+    """A document with one table environment per table; each can be copied into a paper as it is."""
+    body = "\n".join(environment(table) for table in tables)
+    return f"{HEAD}{body}\\end{{document}}\n"
+
+
+def environment(table: Table) -> str:
+    """One ``table`` environment: our numbers, the published ones below them, caption and notes."""
+    groups = [(q, list(cs)) for q, cs in groupby(table.columns, lambda c: c.partition("->")[0])]
+    several = len(table.modalities) > 2
+    lines = [r"\begin{table}[p]", r"\centering", f"\\caption{{{escape(caption(table))}}}"]
+    lines += [f"\\label{{tab:{table.name}}}"]
+    if len(table.columns) > WIDE:
+        lines += [r"\resizebox{\textwidth}{!}{%"]
+    lines += [f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
+    if several:
+        lines += _two_levels(table, groups)
+    else:
+        names = [_heading(column, table) for column in table.columns]
+        lines += [" & ".join(["Method", *names]) + r" \\"]
+    ours = [row for row in table.rows if row.line.record]
+    if ours:
+        lines += [r"\midrule"]
+        lines += [_line(row.line.label, [_number(row.cells[c]) for c in table.columns]) for row in ours]
+        lines += [_line("random ranking", [f"{table.chance[c]:.3f}" for c in table.columns])]
+    published = [row for row in table.rows if row.line.published]
+    if published:
+        span = len(table.columns) + 1
+        lines += [r"\midrule", f"\\multicolumn{{{span}}}{{l}}{{\\emph{{as published}}}} \\\\"]
+        lines += [_line(row.line.label, [_printed(row, c) for c in table.columns]) for row in published]
+    lines += [r"\bottomrule", r"\end{tabular}" + ("}" if len(table.columns) > WIDE else "")]
+    remarks = notes(table)
+    if ours and published and table.comparable:
+        remarks.insert(0, f"Not comparable with the published numbers: {table.comparable}.")
+    remarks += [f"{line.label} is missing: {line.reason}." for line in table.missing]
+    if remarks:
+        lines += [r"\par\smallskip\footnotesize " + " ".join(map(escape, remarks))]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def escape(text: str) -> str:
+    """Text with the characters that mean something to LaTeX spelt out."""
+    found, place = [], 0
+    while place < len(text):
+        pair = text[place : place + 2]
+        key = pair if pair in SPECIAL else text[place]
+        found.append(SPECIAL.get(key, key))
+        place += len(key)
+    return "".join(found)
+
+
+def _two_levels(table: Table, groups: Sequence[tuple[str, list[str]]]) -> list[str]:
+    first, rules, second, at = ["Query"], [], ["Target"], 2
+    for query, columns in groups:
+        if query == AVERAGE:
+            first.append("Avg")
+            second.append("")
+            continue
+        first.append(f"\\multicolumn{{{len(columns)}}}{{c}}{{{escape(query)}}}")
+        rules.append(f"\\cmidrule(lr){{{at}-{at + len(columns) - 1}}}")
+        second += [escape(short(column.partition("->")[2], table.modalities)) for column in columns]
+        at += len(columns)
+    return [" & ".join(first) + r" \\", " ".join(rules), " & ".join(second) + r" \\"]
+
+
+def _heading(column: str, table: Table) -> str:
+    if column == AVERAGE:
+        return "Avg"
+    query, _, database = column.partition("->")
+    return f"{escape(short(query, table.modalities))}$\\to${escape(short(database, table.modalities))}"
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return " & ".join([escape(label), *cells]) + r" \\"
+
+
+def _number(cell: Cell) -> str:
+    if cell.ours is None:
+        return "--"
+    half = cell.half_width
+    spread = "" if half is None else f"{{\\tiny$\\pm${half:.3f}}}"
+    return _marked(f"{cell.ours.mean:.3f}", cell.place) + spread
+
+
+def _printed(row: Row, column: str) -> str:
+    value = row.line.published.get(column)
+    return "--" if value is None else _marked(f"{value:.3f}", row.place[column])
+
+
+def _marked(text: str, place: int) -> str:
+    return {1: f"\\textbf{{{text}}}", 2: f"\\underline{{{text}}}"}.get(place, text)
