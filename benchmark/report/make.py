@@ -245,9 +245,7 @@ def _study(made: Made, dataset: str, options: Options, reporter: Reporter) -> No
             lines.append(Line(each.variant.label, record, theirs, note, each.reason, command(one)))
 
         def incomparable(record: Mapping[str, Any], spec: RunSpec = spec) -> str:
-            reason = why_not_comparable(
-                {**record, "recipe": {}}
-            )  # its own changes are the study
+            reason = why_not_comparable({**record, "recipe": {}})  # its own changes are the study
             return ", ".join(filter(None, (reason, "changed with --set" if spec.overrides else "")))
 
         made.tables.append(
