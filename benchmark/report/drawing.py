@@ -19,13 +19,11 @@ def heat_map(names: Sequence[str], values: Mapping[str, float], low: float, high
     Args:
         names: Modalities.
         values: Per ``query->database``.
-        low, high: Ends of the scale.
+        low: Value of the lightest colour.
+        high: Value of the darkest.
     """
     size = CELL * (len(names) + 1)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" width="{size}" role="img">'
-    ]
-    parts += ["<title>MAP of every direction, row = query, column = database</title>"]
+    parts = [_open(size, size), "<title>MAP of every direction, row = query, column = database</title>"]
     for place, name in enumerate(names, 1):
         text, at = escape(short(name, names)), CELL * place + CELL / 2
         parts += [_text(at, CELL / 2, text), _text(CELL / 2, at, text)]
@@ -51,10 +49,7 @@ def training_curve(quantities: Mapping[str, Sequence[Sequence[float | None]]]) -
         quantities: Per name one list per epoch with one number per seed.
     """
     width, height, left = 260, 120, 6
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">'
-    )
-    parts = [head, "<title>training curve</title>"]
+    parts = [_open(width, height), "<title>training curve</title>"]
     parts += [f'<rect width="{width}" height="{height}" fill="none" stroke="#888" stroke-width=".5"/>']
     for number, (name, rows) in enumerate(quantities.items()):
         means = [sum(v) / len(v) for row in rows if (v := [x for x in row if x is not None])]
@@ -73,6 +68,11 @@ def training_curve(quantities: Mapping[str, Sequence[Sequence[float | None]]]) -
             f'fill="{colour}">{escape(name)} {means[0]:.3g}→{means[-1]:.3g}</text>',
         ]
     return "".join([*parts, "</svg>"])
+
+
+def _open(width: int, height: int) -> str:
+    size = f'viewBox="0 0 {width} {height}" width="{width}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
 
 
 def _text(x: float, y: float, text: str, colour: str = "currentColor") -> str:

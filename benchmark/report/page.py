@@ -76,8 +76,8 @@ def _section(made: Made, options: Options) -> dict[str, Any]:
         tests.append(
             {
                 "title": f"Is the best better? {table.title}",
-                "text": "The best average against every other, paired over the queries of all directions (mean "
-                "over seeds per query): bootstrap interval, Wilcoxon test, Holm-corrected.",
+                "text": "The best average against every other, paired over the queries of all directions "
+                "(mean over seeds per query): bootstrap interval, Wilcoxon test, Holm-corrected.",
                 "head": [f"{found.comparisons[0].a} minus", "difference", "low", "high", "p"],
                 "rows": [
                     [c.b, f"{c.difference:+.3f}", f"{c.low:+.3f}", f"{c.high:+.3f}", f"{c.p_holm:.2g}"]
@@ -204,8 +204,8 @@ def _gallery(table: Table, made: Made, options: Options) -> dict[str, Any] | Non
         answers.append(answer(run, names[0], target, f"row:{row}", data_root=root))
     return {
         "title": f"Queries of {run.record['method']['title']}",
-        "text": "Test queries at even distances in the file, and the ten items ranked first. The character stands "
-        "for the item; the method saw features of the modality named, not the character.",
+        "text": "Test queries at even distances in the file, and the ten items ranked first. The character "
+        "stands for the item; the method saw features of the modality named, not the character.",
         "answers": answers,
     }
 
