@@ -79,12 +79,15 @@ def check_method(subject: Entry | type[Method]) -> list[CheckResult]:
             ),
         ]
         results += [check(f"fits {case.name}", partial(_serves, cls, case)) for case in cases(cls.info)[1:]]
+        if cls.info.kinds:
+            results.append(check("other modalities with --pairwise", partial(_extends, cls)))
     return results + [check(f"refuses {what}", partial(_refuses, cls, data)) for what, data in _misfits(cls)]
 
 
-def fit(cls: type[Method], case: Case, seeds: tuple[int, ...] = SEEDS) -> list[Retriever]:
+def fit(cls: type[Method], case: Case, *, beyond_kinds: bool = False) -> list[Retriever]:
     """Fit with tiny hyper-parameters on the CPU, as the runner does."""
-    method = cls.from_values(cls.tiny())
+    method, seeds = cls.from_values(cls.tiny()), SEEDS
+    method.beyond_kinds = beyond_kinds
     method.check(case.train)
     models = method.fit(case.train, case.val, Run(seeds=seeds, replicas="together"))
     demand(isinstance(models, list), f"fit returned {type(models).__name__}, expected a list of retrievers")
@@ -118,6 +121,8 @@ def _class(cls: type[Method]) -> str:
     assert isinstance(config, type)
     frozen = config.__dataclass_params__.frozen  # type: ignore[attr-defined]  # set by @dataclass
     demand(frozen, f"{config.__name__} is not frozen; write @dataclass(frozen=True)")
+    alone = cls.info.modalities == "two" or not cls.info.pairwise
+    demand(alone, 'pairwise=True is for methods with modalities="two"; --pairwise serves the others')
     taken = sorted({field.name for field in fields(config)} & set(RESERVED))
     demand(not taken, f"the hyper-parameter name {', '.join(taken)} is reserved for recipes; choose another")
     cls.from_values(cls.tiny())
@@ -225,8 +230,16 @@ def _rows(model: Retriever, found: Outputs, test: Split, info: MethodInfo) -> st
     return f"{len(found)} outputs follow their rows"
 
 
-def _serves(cls: type[Method], case: Case) -> str:
-    models = fit(cls, case)
+def _extends(cls: type[Method]) -> str:
+    """A method for certain modalities serves others too, or refuses them with a reason."""
+    try:
+        return _serves(cls, make_case("", foreign_names(cls.info)[:2]), beyond_kinds=True)
+    except UnsupportedError as refusal:
+        return f"refused: {refusal}"
+
+
+def _serves(cls: type[Method], case: Case, *, beyond_kinds: bool = False) -> str:
+    models = fit(cls, case, beyond_kinds=beyond_kinds)
     found = [outputs(model, case.test) for model in models]
     _finite(found)
     _shapes(found, case.test)
