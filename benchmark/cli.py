@@ -7,7 +7,6 @@ go to standard error. Exit codes: 0 done, 1 checked and found wanting, 2 an erro
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -19,9 +18,15 @@ from benchmark.cli_data import data_app
 from benchmark.cli_list import list_app
 from benchmark.cli_options import (
     AsJson,
+    Changes,
     DataOptions,
     DataRoot,
     Dataset,
+    LabelNoise,
+    NoiseMode,
+    NoiseSeed,
+    Pairwise,
+    Profile,
     Results,
     Source,
     comma_list,
@@ -33,6 +38,7 @@ from benchmark.cli_options import (
 from benchmark.cli_prior import prior_app
 from benchmark.cli_query import query
 from benchmark.cli_report import report
+from benchmark.cli_show import show, show_config
 from benchmark.cli_study import study
 from benchmark.errors import BenchmarkError, UnknownNameError
 
@@ -53,15 +59,9 @@ app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
 app.add_typer(prior_app, name="prior", help="The class prior of a stored run: export.")
 app.command()(query)
 app.command()(report)
+app.command()(show)
+app.command("show-config")(show_config)
 app.command()(study)
-
-Profile = Annotated[
-    str, typer.Option(help="paper: the publication's sizes; quick: minutes on two cores; auto.")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change a hyper-parameter; repeatable."),
-]
 
 
 @app.command()
@@ -87,6 +87,10 @@ def run(
     leave_own_out: Annotated[
         bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
     ] = False,
+    pairwise: Pairwise = False,
+    label_noise: LabelNoise = 0.0,
+    label_noise_mode: NoiseMode = "sym",
+    label_noise_seed: NoiseSeed = 0,
     results: Results = None,
     force: Annotated[bool, typer.Option("--force", help="Compute even if the run is stored.")] = False,
     dry_run: Annotated[
@@ -116,6 +120,10 @@ def run(
         overrides=tuple(changes or ()),
         replicas=replicas,
         leave_own_out=leave_own_out,
+        pairwise=pairwise,
+        label_noise=label_noise,
+        label_noise_mode=label_noise_mode,
+        label_noise_seed=label_noise_seed,
     )
     store = Store(results)
     if split == ALL:
@@ -154,34 +162,6 @@ def _run_folds(
     from benchmark import show
 
     show.pooled(document)
-
-
-@app.command("show-config")
-def show_config(
-    method: Annotated[str, typer.Argument(help="Method id.")],
-    dataset: Annotated[str, typer.Argument(help="Dataset id.")],
-    profile: Profile = "auto",
-    changes: Changes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Every hyper-parameter of a method on a dataset, with its origin and source."""
-    from benchmark.plan import available, find_dataset
-    from benchmark.profile import choose_device, choose_profile
-    from benchmark.recipe import resolve
-    from benchmark.registry import METHODS
-
-    entry = available(METHODS.get(method))
-    found, _ = find_dataset(dataset, data_request("auto", None, "", None))
-    chosen, _ = choose_profile(profile, choose_device("auto"))
-    values = resolve(entry, found.id, chosen, changes or ())
-    if as_json:
-        recipe = {name: vars(value) for name, value in values.items()}
-        emit({"method": method, "dataset": found.id, "profile": chosen, "values": recipe}, as_json)
-        return
-    from benchmark import show
-
-    lines = [(name, json.dumps(v.value, default=str), v.origin, v.source) for name, v in values.items()]
-    show.rows(("name", "value", "origin", "source"), lines, f"{method} on {found.id}, {chosen} profile")
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from benchmark.cli_options import AsJson, emit
 
 if TYPE_CHECKING:
-    from benchmark.registry import Registry
+    from benchmark.registry import MethodInfo, Registry
 
 list_app = typer.Typer(no_args_is_help=True)
 
@@ -19,7 +19,7 @@ def list_methods(as_json: AsJson = False) -> None:
     """Every registered method; one that cannot be imported with its reason."""
     from benchmark.registry import METHODS
 
-    _list(METHODS, ("title", "year", "group", "modalities"), as_json)
+    _list(METHODS, ("title", "year", "group", "protocol"), as_json)
 
 
 @list_app.command("datasets")
@@ -44,12 +44,20 @@ def _list(registry: Registry, fields: tuple[str, ...], as_json: bool) -> None:
     from benchmark import show
 
     usable = [e for e in entries if not e.problem]
-    show.rows(("id", *fields), [(e.id, *(_cell(getattr(e.info, f)) for f in fields)) for e in usable])
+    show.rows(("id", *fields), [(e.id, *(_cell(e.info, f) for f in fields)) for e in usable])
     if broken := [(e.id, e.origin, e.problem) for e in entries if e.problem]:
         show.rows(("id", "origin", "reason"), broken, "unavailable")
 
 
-def _cell(value: Any) -> str:
+def _cell(info: Any, field: str) -> str:
+    value = _protocol(info) if field == "protocol" else getattr(info, field)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _protocol(info: MethodInfo) -> str:
+    """How many modalities one model serves, and which."""
+    if info.modalities == "many":
+        return "all at once"
+    return ("+".join(info.kinds) or "two") + (", pairwise on more" if info.pairwise else "")

@@ -30,6 +30,24 @@ Results = Annotated[
     Path | None,
     typer.Option("--results", help="Folder of stored runs; default $BENCHMARK_RESULTS or results/runs."),
 ]
+Profile = Annotated[
+    str, typer.Option(help="paper: the publication's sizes; quick: minutes on two cores; auto.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change a hyper-parameter, or choose variant=NAME; repeatable."
+    ),
+]
+Pairwise = Annotated[
+    bool, typer.Option("--pairwise", help="Train one model for every two modalities, not one for all.")
+]
+LabelNoise = Annotated[float, typer.Option(help="Share of the training labels to draw anew, 0 to 1.")]
+NoiseMode = Annotated[
+    str,
+    typer.Option(help="sym: among all classes; sym_exclusive: among the wrong ones; asym: by a fixed map."),
+]
+NoiseSeed = Annotated[int, typer.Option(help="Seed of the label noise, whatever the training seeds.")]
 
 
 def seed_list(text: str) -> tuple[int, ...]:

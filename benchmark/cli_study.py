@@ -11,6 +11,10 @@ from benchmark.cli_options import (
     AsJson,
     DataOptions,
     DataRoot,
+    LabelNoise,
+    NoiseMode,
+    NoiseSeed,
+    Pairwise,
     Results,
     Source,
     SplitName,
@@ -45,6 +49,10 @@ def study(
     leave_own_out: Annotated[
         bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
     ] = False,
+    pairwise: Pairwise = False,
+    label_noise: LabelNoise = 0.0,
+    label_noise_mode: NoiseMode = "sym",
+    label_noise_seed: NoiseSeed = 0,
     results: Results = None,
     force: Annotated[bool, typer.Option("--force", help="Compute even what is stored.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs, compute nothing.")] = False,
@@ -79,6 +87,10 @@ def study(
         overrides=tuple(changes or ()),
         replicas=replicas,
         leave_own_out=leave_own_out,
+        pairwise=pairwise,
+        label_noise=label_noise,
+        label_noise_mode=label_noise_mode,
+        label_noise_seed=label_noise_seed,
     )
     store, start = Store(results), time.perf_counter()
     with reporting(quiet=quiet) as reporter:

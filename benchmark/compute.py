@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,30 +13,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from benchmark.data import MultimodalData, Split, standardize, subsample
-from benchmark.errors import TrainingError, UnsupportedError
+from benchmark.data import MultimodalData, Split, kept_rows, standardize, subsample, take_rows
+from benchmark.errors import TrainingError
+from benchmark.label_noise import corrupt_split
 from benchmark.method import Method, Retriever, Run
-from benchmark.metrics import TIE_LIMIT, DirectionScores, evaluate, evaluate_one
-from benchmark.pairing import partners
 from benchmark.plan import Plan, pick_modalities
-from benchmark.recipe import ROWS
+from benchmark.recipe import RESERVED, ROWS
 from benchmark.record import as_array, describe_run, environment, plain
+from benchmark.scoring import (
+    MEASURES,
+    TOP,
+    Scores,
+    clock,
+    directions,
+    own_items,
+    results,
+    score,
+    tie_warnings,
+)
 
 if TYPE_CHECKING:
     from benchmark.runner import Reporter
 
-MEASURES = ("map@all", "map@50")
-TOP = 20
-"""Ranks stored for every query."""
-CHUNK = 8192
-"""Rows embedded at once."""
-
-Scores = dict[str, list[DirectionScores]]
 Computed = tuple[dict[str, Any], dict[str, NDArray[Any]]]
-Own = Mapping[str, NDArray[np.int64]]
-"""Per direction, the database row to leave out for every query; -1 for none."""
+Part = tuple[str, ...]
+"""Modalities of one model."""
 
 
 def compute(
@@ -74,9 +75,11 @@ def compute(
     plan = plans[0]
     device = torch.device(plan.device)
     modalities = pick_modalities(plan.spec.modalities, data.modalities)
-    train, val, test = prepare(data, plan, modalities)
+    train, val, test, noise = prepare(data, plan, modalities)
     methods = [build(each) for each in plans]
-    methods[0].check(train)
+    models: list[Part] = list(combinations(modalities, 2)) if plan.pairwise else [modalities]
+    for part in models:
+        methods[0].check(train.restrict(part))
     own = own_items(test) if plan.spec.leave_own_out else {}
     torch.set_float32_matmul_precision("high" if plan.spec.precision == "tf32" else "highest")
     run = Run(
@@ -86,44 +89,105 @@ def compute(
         replicas=plan.spec.replicas,
         progress=reporter.epoch,
         checkpoints=checkpoints,
-        shared=shared,
+        shared=None if plan.pairwise else shared,
         variants=variants(plans, methods) if len(plans) > 1 else None,
     )
     seeds = ",".join(map(str, plan.seeds))
     together = f", {len(plans)} runs together" if len(plans) > 1 else ""
-    reporter.say(f"fit: {plan.method.id} on {device}, {plan.profile} profile, seeds {seeds}{together}")
-    timings = {"load": load_seconds, "fit": 0.0, "embed": 0.0, "score": 0.0}
+    each_pair = f", {len(models)} models of two modalities each" if plan.pairwise else ""
+    reporter.say(
+        f"fit: {plan.method.id} on {device}, {plan.profile} profile, seeds {seeds}{together}{each_pair}"
+    )
+    fitting = {"load": load_seconds, "fit": 0.0}
+    timings = [{"embed": 0.0, "score": 0.0} for _ in plans]
+    scores: list[Scores] = [{way: [] for way in directions(modalities)} for _ in plans]
     try:
-        with clock(timings, "fit", device):
-            retrievers = methods[0].fit(train, val, run)
-        if len(retrievers) != len(run.seeds):
-            raise TrainingError(
-                f"{plan.method.id} returned {len(retrievers)} models for {len(run.seeds)} seeds"
-            )
-        reporter.say("score: ranking the test split in every direction")
-        timings = {name: seconds / len(plans) for name, seconds in timings.items()}
-        done = []
-        for place, (each, method) in enumerate(zip(plans, methods, strict=True)):
-            mine = slice(place * len(plan.seeds), (place + 1) * len(plan.seeds))
-            record = {"key": each.key(), "started": started, **describe_run(each, data, modalities)}
-            record["rows"] = {split.name: {m.name: len(m) for m in split} for split in (train, val, test)}
-            record["config"] = plain(asdict(method.config))
-            if len(plans) > 1:
-                record["trained_with"] = [other.key() for other in plans if other is not each]
-            times = dict(timings)
-            with torch.no_grad():
-                scores = score(retrievers[mine], test, replace(run, seeds=plan.seeds), times, own)
-            done.append(finish(record, run if len(plans) == 1 else share(run, mine), scores, times, reporter))
+        for number, part in enumerate(models, 1):
+            if plan.pairwise:
+                reporter.say(f"{'+'.join(part)}, {number} of {len(models)}")
+            own_run = part_run(run, part) if plan.pairwise else run
+            retrievers = fit(plan, train.restrict(part), val.restrict(part), own_run, fitting)
+            if plan.pairwise:
+                gather(run, part, own_run)
+            else:
+                reporter.say("score: ranking the test split in every direction")
+            for place, times in enumerate(timings):
+                mine = slice(place * len(plan.seeds), (place + 1) * len(plan.seeds))
+                with torch.no_grad():
+                    seeded = replace(run, seeds=plan.seeds)
+                    scores[place] |= score(retrievers[mine], test.restrict(part), seeded, times, own)
+            del retrievers  # one pair's models are in memory at a time
     except (torch.OutOfMemoryError, MemoryError) as error:
         line = str(error).partition("\n")[0] or "out of memory"
         raise TrainingError(f"{line}; try --replicas alone, a smaller batch, or the quick profile") from error
+    done = []
+    for place, (each, method) in enumerate(zip(plans, methods, strict=True)):
+        mine = slice(place * len(plan.seeds), (place + 1) * len(plan.seeds))
+        record = {"key": each.key(), "started": started, **describe_run(each, data, modalities)}
+        record["rows"] = {split.name: {m.name: len(m) for m in split} for split in (train, val, test)}
+        record["config"] = plain(asdict(method.config))
+        record["warnings"] = extensions(each, modalities)
+        if len(plans) > 1:
+            record["trained_with"] = [other.key() for other in plans if other is not each]
+        times = {name: seconds / len(plans) for name, seconds in fitting.items()} | timings[place]
+        whole = run if len(plans) == 1 else share(run, mine)
+        record, arrays = finish(record, whole, scores[place], times, reporter)
+        done.append((record, arrays | noise))
     return done
+
+
+def fit(plan: Plan, train: Split, val: Split, run: Run, timings: dict[str, float]) -> list[Retriever]:
+    """One model per seed of ``run``, the seconds added to ``timings["fit"]``.
+
+    Raises:
+        TrainingError: Another number of models.
+    """
+    with clock(timings, "fit", run.device):
+        retrievers = build(plan).fit(train, val, run)
+    if len(retrievers) != len(run.seeds):
+        raise TrainingError(f"{plan.method.id} returned {len(retrievers)} models for {len(run.seeds)} seeds")
+    return retrievers
+
+
+def part_run(run: Run, part: Part) -> Run:
+    """What the model of two modalities gets: checkpoints, history, notes and arrays of its own."""
+    name = "+".join(part)
+    checkpoints, progress = None, None
+    if run.checkpoints is not None:
+        checkpoints = run.checkpoints / name
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    if run.progress is not None:
+        progress = partial(_named_epoch, run.progress, name)
+    return replace(run, checkpoints=checkpoints, progress=progress, history={}, notes={}, arrays={})
+
+
+def _named_epoch(progress: Any, name: str, phase: str, *numbers: Any) -> None:
+    progress(f"{name}/{phase}", *numbers)
+
+
+def gather(run: Run, part: Part, own: Run) -> None:
+    """Enter what the model of two modalities left into that of the run, as ``<a>+<b>/<name>``."""
+    for all_, new in ((run.history, own.history), (run.notes, own.notes), (run.arrays, own.arrays)):
+        all_ |= {f"{'+'.join(part)}/{name}": value for name, value in new.items()}
+
+
+def extensions(plan: Plan, modalities: tuple[str, ...]) -> list[str]:
+    """One line if the method serves modalities that its publication does not."""
+    info = plan.method.info
+    others = [name for name in modalities if info.kinds and name not in info.kinds]
+    if not others:
+        return []
+    return [
+        f"beyond the publication: {info.id} is defined for {' and '.join(info.kinds)}; --pairwise extends it "
+        f"to {', '.join(others)}"
+    ]
 
 
 def build(plan: Plan) -> Method:
     """The method of a run with its hyper-parameters."""
-    values = {name: value.value for name, value in plan.recipe.items() if name != ROWS}
+    values = {name: value.value for name, value in plan.recipe.items() if name not in RESERVED}
     method: Method = plan.method.load().from_values(values)
+    method.beyond_kinds = plan.spec.pairwise
     return method
 
 
@@ -159,7 +223,7 @@ def finish(
     timings["total"] = sum(timings.values())
     if run.device.type == "cuda":
         record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
-    warnings = tie_warnings(scores)
+    warnings = record.pop("warnings", []) + tie_warnings(scores)
     for warning in warnings:
         reporter.warn(warning)
     record |= {**environment(run.device), **results(scores), "top": TOP}
@@ -182,135 +246,43 @@ def finish(
     return record, arrays | {f"method/{name}": as_array(value) for name, value in run.arrays.items()}
 
 
-def prepare(data: MultimodalData, plan: Plan, modalities: tuple[str, ...]) -> tuple[Split, Split, Split]:
+def prepare(
+    data: MultimodalData, plan: Plan, modalities: tuple[str, ...]
+) -> tuple[Split, Split, Split, dict[str, NDArray[Any]]]:
     """Training, validation and test split of a run: restricted, scaled, then subsampled (never the test).
+
+    Noise corrupts training labels only. It is drawn for all training rows, so that a row has the same label
+    whatever the profile; the subsample is that of the clean labels, so that runs with and without noise see
+    the same rows and pairs stay together.
 
     Args:
         data: The dataset as loaded.
-        plan: The run; names scaling and the rows to keep.
+        plan: The run; names scaling, noise and the rows to keep.
         modalities: Those of the run.
+
+    Returns:
+        The splits, and the arrays to store about the noise: per modality ``label_noise/<modality>/selected``
+        (bool, whether the label was drawn anew) and ``.../clean`` of the training rows of the run.
+
+    Raises:
+        UnsupportedError: Noise in labels of which an item may have several.
     """
+    order, rows, noise = data.modalities, plan.recipe[ROWS].value, plan.spec.noise
     data = data.restrict(modalities)
     if plan.spec.scaling == "standardize":
         data = standardize(data)
-    rows = plan.recipe[ROWS].value
-    train = subsample(data.train, rows["train"]) if rows["train"] else data.train
-    val = subsample(data.val, rows["val"]) if rows["val"] else data.val
-    return train, val, data.test
-
-
-def own_items(test: Split) -> Own:
-    """Where a query's own item is in the database, for every direction.
-
-    Raises:
-        UnsupportedError: Two modalities show no item in common.
-    """
-    own = {f"{a.name}->{b.name}": partners(a, b) for a in test for b in test if a is not b}
-    for direction, rows in own.items():
-        if (rows < 0).all():
-            names = direction.replace("->", " and ")
-            raise UnsupportedError(
-                f"--leave-own-out: no test rows of {names} are paired, so no query has an own item there; "
-                "leave the option out, or choose others with --modalities"
-            )
-    return own
-
-
-def score(retrievers: list[Retriever], test: Split, run: Run, timings: dict[str, float], own: Own) -> Scores:
-    """Every ordered pair of modalities, one entry per seed.
-
-    Embeddings are computed once per seed and modality, and both directions of a pair are scored from one
-    similarity. Models that score pairs directly are asked once per direction: nothing says that they are
-    symmetric.
-    """
-    features = {modality.name: run.tensor(modality.features) for modality in test}
-    labels = {modality.name: torch.as_tensor(modality.labels).to(run.device) for modality in test}
-    scores: Scores = {f"{a}->{b}": [] for a in test.names for b in test.names if a != b}
-    options: dict[str, dict[str, Any]] = {way: {"measures": MEASURES, "top": TOP} for way in scores}
-    for way, rows in own.items():
-        options[way]["exclude"] = torch.as_tensor(rows).to(run.device)
-    for seed, model in zip(run.seeds, retrievers, strict=True):
-        embedded: dict[str, Tensor] = {}
-        for a, b in combinations(test.names, 2):
-            with clock(timings, "embed", run.device):
-                direct = model.similarity(a, features[a], b, features[b])
-                if direct is None:
-                    for name in (a, b):
-                        if name not in embedded:
-                            embedded[name] = embed(model, name, features[name], seed)
-                else:
-                    reverse = model.similarity(b, features[b], a, features[a])
-            with clock(timings, "score", run.device):
-                ours, theirs = options[f"{a}->{b}"], options[f"{b}->{a}"]
-                if direct is None:
-                    pair = evaluate(embedded[a], labels[a], embedded[b], labels[b], **ours)
-                else:
-                    pair = (
-                        evaluate_one(None, labels[a], None, labels[b], similarity=direct, **ours),
-                        evaluate_one(None, labels[b], None, labels[a], similarity=reverse, **theirs),
-                    )
-            scores[f"{a}->{b}"].append(pair[0])
-            scores[f"{b}->{a}"].append(pair[1])
-    return scores
-
-
-def tie_warnings(scores: Scores) -> list[str]:
-    """One line if in some direction so many queries have ties that the order of equal scores matters."""
-    most = {way: max(one.ties for one in each) for way, each in scores.items()}
-    ties = {way: share for way, share in most.items() if share > TIE_LIMIT}
-    if not ties:
-        return []
-    worst = max(ties, key=lambda way: ties[way])
-    return [
-        f"ties: in {len(ties)} of {len(scores)} directions more than {TIE_LIMIT:.0%} of the queries have a "
-        f"relevant item whose score another item has too (most in {worst}: {ties[worst]:.1%}); equal scores "
-        "are ranked by a fixed permutation of the database"
-    ]
-
-
-def embed(model: Retriever, name: str, features: Tensor, seed: int) -> Tensor:
-    """Embeddings ``(n, d)`` of all rows of a modality, a chunk at a time.
-
-    Raises:
-        TrainingError: Not one row per item, or values that are not finite.
-    """
-    chunks = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
-    whole = torch.cat([model.embed(name, chunk) for chunk in chunks])
-    if whole.ndim != 2 or len(whole) != len(features):
-        raise TrainingError(
-            f"{name}, seed {seed}: {len(features)} rows became embeddings of shape {tuple(whole.shape)}"
-        )
-    if not bool(torch.isfinite(whole).all()):
-        raise TrainingError(f"{name}, seed {seed}: embeddings hold NaN or infinity; nothing is stored")
-    return whole
-
-
-def results(scores: Scores) -> dict[str, Any]:
-    """The numbers of a record, per measure, direction and seed."""
-    table = {
-        measure: {direction: [one.mean(measure) for one in each] for direction, each in scores.items()}
-        for measure in MEASURES
-    }
-    return {
-        "results": table,
-        "averages": {
-            measure: [sum(column) / len(column) for column in zip(*rows.values(), strict=True)]
-            for measure, rows in table.items()
-        },
-        "chance": {direction: each[0].chance for direction, each in scores.items()},
-        "ties": {direction: [one.ties for one in each] for direction, each in scores.items()},
-        "sizes": {
-            direction: {"queries": each[0].queries, "database": each[0].database}
-            for direction, each in scores.items()
-        },
-    }
-
-
-@contextmanager
-def clock(timings: dict[str, float], name: str, device: torch.device) -> Iterator[None]:
-    """Add the seconds of a block to ``timings[name]``, work queued on the device included."""
-    start = time.perf_counter()
-    yield
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    timings[name] += time.perf_counter() - start
+    train, val = data.train, data.val
+    selected: dict[str, NDArray[np.bool_]] = {}
+    if noise:
+        train, selected = corrupt_split(train, order, **noise)
+    everything = {m.name: np.arange(len(m)) for m in train}
+    kept = kept_rows(data.train, rows["train"]) if rows["train"] else everything
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, mask in selected.items():
+        arrays[f"label_noise/{name}/selected"] = mask[kept[name]]
+        arrays[f"label_noise/{name}/clean"] = data.train[name].labels[kept[name]]
+    if rows["train"]:
+        train = take_rows(train, kept)
+    if rows["val"]:
+        val = subsample(val, rows["val"])
+    return train, val, data.test, arrays

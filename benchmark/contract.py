@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,13 @@ from benchmark.contract_result import BrokenContractError, CheckResult, check, d
 from benchmark.data import Split
 from benchmark.errors import UnsupportedError
 from benchmark.method import Method, Retriever, Run
-from benchmark.recipe import ROWS, read_layers, recipe_file, resolve
+from benchmark.recipe import RESERVED, VARIANT, layer_dataset, read_layers, recipe_file, resolve, variants
 from benchmark.registry import Entry, MethodInfo
 
 __all__ = ["CheckResult", "check_dataset", "check_method"]
 
 SEEDS = (1, 2)
+FEW = 3  # test rows that are judged without the others
 TOLERANCE = 1e-4  # relative to the largest value; float32 sums in another order differ by less
 
 Outputs = dict[str, Tensor]
@@ -72,15 +73,21 @@ def check_method(subject: Entry | type[Method]) -> list[CheckResult]:
             check("inputs are left alone", lambda: _untouched(cls, plain())),
             check("the same seed gives the same model", lambda: _deterministic(cls, plain(), found)),
             check("seeds matter", lambda: _seeds(cls.info, found)),
-            check("a test row is judged by itself", lambda: _rows(models[0], found[0], plain().test)),
+            check(
+                "outputs follow their rows" if cls.info.transductive else "a test row is judged by itself",
+                lambda: _rows(models[0], found[0], plain().test, cls.info),
+            ),
         ]
         results += [check(f"fits {case.name}", partial(_serves, cls, case)) for case in cases(cls.info)[1:]]
+        if cls.info.kinds:
+            results.append(check("other modalities with --pairwise", partial(_extends, cls)))
     return results + [check(f"refuses {what}", partial(_refuses, cls, data)) for what, data in _misfits(cls)]
 
 
-def fit(cls: type[Method], case: Case, seeds: tuple[int, ...] = SEEDS) -> list[Retriever]:
+def fit(cls: type[Method], case: Case, *, beyond_kinds: bool = False) -> list[Retriever]:
     """Fit with tiny hyper-parameters on the CPU, as the runner does."""
-    method = cls.from_values(cls.tiny())
+    method, seeds = cls.from_values(cls.tiny()), SEEDS
+    method.beyond_kinds = beyond_kinds
     method.check(case.train)
     models = method.fit(case.train, case.val, Run(seeds=seeds, replicas="together"))
     demand(isinstance(models, list), f"fit returned {type(models).__name__}, expected a list of retrievers")
@@ -114,8 +121,11 @@ def _class(cls: type[Method]) -> str:
     assert isinstance(config, type)
     frozen = config.__dataclass_params__.frozen  # type: ignore[attr-defined]  # set by @dataclass
     demand(frozen, f"{config.__name__} is not frozen; write @dataclass(frozen=True)")
-    tiny = cls.tiny()
-    cls.from_values(tiny)
+    alone = cls.info.modalities == "two" or not cls.info.pairwise
+    demand(alone, 'pairwise=True is for methods with modalities="two"; --pairwise serves the others')
+    taken = sorted({field.name for field in fields(config)} & set(RESERVED))
+    demand(not taken, f"the hyper-parameter name {', '.join(taken)} is reserved for recipes; choose another")
+    cls.from_values(cls.tiny())
     names = ", ".join(field.name for field in fields(config)) or "none"
     return f"hyper-parameters: {names}"
 
@@ -125,13 +135,13 @@ def _recipe(entry: Entry) -> str:
     cls = entry.load()
     file = recipe_file(entry)
     sections = read_layers(file) if file else {}
-    named = sorted({section.partition(".")[2] for section in sections} - {""})
-    for dataset in ("", *named):
-        for profile in ("paper", "quick"):
-            values = {n: v.value for n, v in resolve(entry, dataset, profile).items() if n != ROWS}
-            cls.from_values(values)
-            missing = [f.name for f in fields(cls.Config) if f.name not in values]
-            demand(not missing, f"{file} does not state {', '.join(missing)}, so no run would record it")
+    named = sorted({layer_dataset(section) for section in sections} - {""})
+    for dataset, profile, variant in product(("", *named), ("paper", "quick"), variants(entry)):
+        recipe = resolve(entry, dataset, profile, [f"{VARIANT}={variant}"])
+        values = {n: v.value for n, v in recipe.items() if n not in RESERVED}
+        cls.from_values(values)
+        missing = [f.name for f in fields(cls.Config) if f.name not in values]
+        demand(not missing, f"{file} does not state {', '.join(missing)}, so no run would record it")
     return f"{file.name}: {', '.join(sections)}" if file else "none; the defaults of Config are used"
 
 
@@ -193,25 +203,43 @@ def _seeds(info: MethodInfo, found: list[Outputs]) -> str:
     return "two seeds give different models"
 
 
-def _rows(model: Retriever, found: Outputs, test: Split) -> str:
-    """Reordered test rows give reordered outputs; embeddings do not depend on the other rows either."""
+def _rows(model: Retriever, found: Outputs, test: Split, info: MethodInfo) -> str:
+    """Reordered test rows give reordered outputs; nor do these depend on other rows, unless transductive."""
     order = {m.name: np.random.default_rng(len(m)).permutation(len(m)) for m in test}
     moved = {m.name: m.take(order[m.name]) for m in test}
     shuffled = outputs(model, Split(test.name, moved, test.classes, test.label_form))
+    few = outputs(model, replace(test, modalities={m.name: m.take(np.arange(FEW)) for m in test}))
     for name, values in found.items():
         a, arrow, b = name.partition("->")
         wanted = values[order[a]][:, order[b]] if arrow else values[order[a]]
         demand(_close(shuffled[name], wanted), f"{name}: the order of the test rows changes the values")
-        if not arrow:
-            part = torch.as_tensor(test[a].features[:3])
-            with torch.no_grad():
-                alone = model.embed(a, part)
-            demand(_close(alone, values[:3]), f"{name}: a row's embedding depends on the rows beside it")
+        if info.transductive:
+            demand(
+                bool(arrow),
+                f"{name}: a transductive method overrides similarity(); rows are embedded in parts",
+            )
+        elif arrow:
+            demand(
+                _close(few[name], values[:FEW, :FEW]),
+                f"{name}: a score depends on other rows; see transductive",
+            )
+        else:
+            demand(
+                _close(few[name], values[:FEW]), f"{name}: a row's embedding depends on the rows beside it"
+            )
     return f"{len(found)} outputs follow their rows"
 
 
-def _serves(cls: type[Method], case: Case) -> str:
-    models = fit(cls, case)
+def _extends(cls: type[Method]) -> str:
+    """A method for certain modalities serves others too, or refuses them with a reason."""
+    try:
+        return _serves(cls, make_case("", foreign_names(cls.info)[:2]), beyond_kinds=True)
+    except UnsupportedError as refusal:
+        return f"refused: {refusal}"
+
+
+def _serves(cls: type[Method], case: Case, *, beyond_kinds: bool = False) -> str:
+    models = fit(cls, case, beyond_kinds=beyond_kinds)
     found = [outputs(model, case.test) for model in models]
     _finite(found)
     _shapes(found, case.test)

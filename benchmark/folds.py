@@ -112,6 +112,8 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "dataset": {name: first["dataset"][name] for name in ("id", "title", "source")},
         **{name: first[name] for name in SAME[1:]},
         "leave_own_out": bool(first.get("leave_own_out")),
+        "pairwise": first.get("protocol") == "pairwise",
+        "label_noise": first.get("label_noise", {}),
         "splits": [record["dataset"]["split"] for record in records],
         "results": results,
         "averages": averages,
@@ -123,7 +125,9 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def terms(record: Mapping[str, Any]) -> dict[str, Any]:
     """Everything but the data that the runs of all folds have in common."""
-    comparable = {k: v for k, v in record["comparability"].items() if k != "fingerprint"}
+    # records made earlier hold the method's group there, as "protocol"
+    comparable = {k: v for k, v in record["comparability"].items() if k not in ("fingerprint", "protocol")}
+    comparable["pairwise"] = record.get("protocol") == "pairwise"
     same = {name: record[name] for name in SAME} | comparable
     recipe = {name: value["value"] for name, value in record["recipe"].items()}
     return same | {"source of the data": record["dataset"]["source"], "recipe": recipe}

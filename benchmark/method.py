@@ -113,6 +113,8 @@ class Method(ABC):
     per_replica: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that ``fit`` reads with ``run.per_replica``: runs that differ in nothing else may
     train as replicas of one fit."""
+    beyond_kinds: bool = False
+    """Whether modalities outside ``info.kinds`` are served too; set where ``--pairwise`` was asked for."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config
@@ -154,14 +156,18 @@ class Method(ABC):
         info = self.info
         if len(train.names) < 2:
             raise UnsupportedError(f"{info.id} needs at least two modalities, got {', '.join(train.names)}")
+        names = ", ".join(train.names)
         if info.modalities == "two" and len(train.names) != 2:
-            names = ", ".join(train.names)
+            two = info.kinds if set(info.kinds) <= set(train.names) else ()
+            either = ",".join((two or train.names)[:2])
             raise UnsupportedError(
-                f"{info.id} is defined for two modalities, not {len(train.names)} ({names})"
+                f"{info.id} is defined for two modalities, not {len(train.names)} ({names}); --pairwise "
+                f"trains one model for every two modalities, or choose two with --modalities {either}"
             )
-        if info.kinds and not set(train.names) <= set(info.kinds):
+        if info.kinds and not self.beyond_kinds and not set(train.names) <= set(info.kinds):
             raise UnsupportedError(
-                f"{info.id} serves {' and '.join(info.kinds)} only, got {', '.join(train.names)}"
+                f"{info.id} serves {' and '.join(info.kinds)} only, got {names}; --pairwise extends it to "
+                "other modalities, which its publication does not do"
             )
         if train.label_form == "multi" and not info.multilabel:
             raise UnsupportedError(f"{info.id} is defined for one label per item; this dataset has several")

@@ -2,27 +2,28 @@
 
 What is in the key: method id and version, resolved hyper-parameters (``--set`` and the subsample sizes
 included; of a file that one names, the content), dataset id and data fingerprint, protocol, profile, seeds,
-precision, input scaling, modalities, metric version, schema version, and whether a query's own item is left
-out of the database. What is not: the device and how the seeds are trained (together or alone), because they
-change a result by rounding only; both are recorded with the run.
+precision, input scaling, modalities, metric version, schema version, whether there is one model for every two
+modalities, the noise in the training labels, and whether a query's own item is left out of the database. What
+is not: the device and how the seeds are trained (together or alone), because they change a result by rounding
+only; both are recorded with the run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmark.dataset import DataRequest, Dataset, Located, cache_folder
+from benchmark.dataset import DataRequest, Dataset, Located
 from benchmark.errors import BenchmarkError, DataError, RecipeError, UnknownNameError
+from benchmark.fingerprints import Known, recall
 from benchmark.profile import DEFAULT_SEEDS, choose_device, choose_profile
 from benchmark.recipe import ROWS, Recipe, resolve
-from benchmark.registry import DATASETS, METHODS, Entry
+from benchmark.registry import DATASETS, METHODS, Entry, MethodInfo
 
 SCHEMA = 2
 """Version of the record's layout; part of every key."""
@@ -35,6 +36,7 @@ CHOICES = {
     "precision": ("fp32", "tf32", "bf16", "fp64"),
     "scaling": ("raw", "standardize"),
     "replicas": ("auto", "together", "alone"),
+    "label noise mode": ("sym", "sym_exclusive", "asym"),
 }
 
 
@@ -55,6 +57,11 @@ class RunSpec:
         overrides: ``name=value`` hyper-parameters.
         replicas: Train seeds ``together``, ``alone``, or whichever is faster (``auto``).
         leave_own_out: Rank a query against every item but the one it shows itself.
+        pairwise: Train one model for every two modalities, whatever the method's publication does. On two
+            modalities that is what every run is.
+        label_noise: Share of the training labels that are corrupted, see :mod:`benchmark.label_noise`.
+        label_noise_mode: ``sym``, ``sym_exclusive`` or ``asym``; without effect where the share is 0.
+        label_noise_seed: Of the corruption, the same for all methods and training seeds; likewise.
     """
 
     method: str
@@ -69,10 +76,15 @@ class RunSpec:
     overrides: tuple[str, ...] = ()
     replicas: str = "auto"
     leave_own_out: bool = False
+    pairwise: bool = False
+    label_noise: float = 0.0
+    label_noise_mode: str = "sym"
+    label_noise_seed: int = 0
 
     def __post_init__(self) -> None:
         given = {"source": self.request.source, "precision": self.precision}
         given |= {"scaling": self.scaling, "replicas": self.replicas}
+        given |= {"label noise mode": self.label_noise_mode}
         for name, value in given.items():
             if value not in CHOICES[name]:
                 raise UnknownNameError(name, value, list(CHOICES[name]))
@@ -80,14 +92,18 @@ class RunSpec:
             raise BenchmarkError(f"seeds must be 0 or greater, got {min(self.seeds)}")
         if len(set(self.seeds)) != len(self.seeds):
             raise BenchmarkError(f"a seed is given twice: {','.join(map(str, self.seeds))}")
+        if not 0 <= self.label_noise <= 1:
+            raise BenchmarkError(f"label noise must be a share from 0 to 1, got {self.label_noise}")
+        if self.label_noise_seed < 0:
+            raise BenchmarkError(f"the seed of label noise must be 0 or greater, got {self.label_noise_seed}")
 
-
-@dataclass(frozen=True)
-class Known:
-    """What is remembered of data that were read before: their fingerprint and modalities."""
-
-    fingerprint: str
-    modalities: tuple[str, ...]
+    @property
+    def noise(self) -> dict[str, Any]:
+        """The corruption of training labels as records and keys name it; empty if there is none."""
+        if not self.label_noise:
+            return {}
+        mode, seed = self.label_noise_mode, self.label_noise_seed
+        return {"ratio": float(self.label_noise), "mode": mode, "seed": seed}
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,11 @@ class Plan:
         names = self.known.modalities if self.known else tuple(self.dataset.info.modalities)
         return pick_modalities(self.spec.modalities, names) if names else self.spec.modalities
 
+    @property
+    def pairwise(self) -> bool:
+        """Whether every two modalities get a model of their own, as far as is known before reading."""
+        return is_pairwise(self.method.info, self.modalities, asked=self.spec.pairwise)
+
     def key(self) -> str | None:
         """Hex sha256 the run is stored under; ``None`` while the fingerprint of the data is unknown."""
         if self.known is None:
@@ -139,7 +160,10 @@ class Plan:
             "seeds": self.seeds,
             "precision": self.spec.precision,
             "scaling": self.spec.scaling,
-            **({"leave_own_out": True} if self.spec.leave_own_out else {}),  # keys made without it stay
+            # what is off is left out: keys made without it stay
+            **({"leave_own_out": True} if self.spec.leave_own_out else {}),
+            **({"pairwise": True} if self.pairwise else {}),
+            **({"label_noise": self.spec.noise} if self.spec.noise else {}),
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
@@ -147,7 +171,26 @@ class Plan:
         """What the data look like in training, as text; runs that agree in it may share finished phases."""
         facts = self.known.fingerprint if self.known else "unknown"
         rows = self.recipe[ROWS].value
-        return canonical([facts, self.modalities, self.spec.scaling, rows, self.spec.precision])
+        noise = [self.spec.noise] if self.spec.noise else []
+        return canonical([facts, self.modalities, self.spec.scaling, rows, self.spec.precision, *noise])
+
+
+def is_pairwise(info: MethodInfo, modalities: tuple[str, ...], *, asked: bool) -> bool:
+    """Whether a method trains one model for every two of these modalities.
+
+    Args:
+        info: Of the method; its publication may run it that way.
+        modalities: Those of the run. Two of them are one pair: the only model there is.
+        asked: Whether the user wants it.
+    """
+    return (asked or info.pairwise) and len(modalities) > 2
+
+
+def protocol(info: MethodInfo, *, pairwise: bool) -> str:
+    """How training rows are served: ``paired-free``, ``paired``, or ``pairwise`` (two modalities each)."""
+    if pairwise:
+        return "pairwise"
+    return "paired" if info.group == "paired-oriented" else "paired-free"
 
 
 def by_content(value: Any) -> Any:
@@ -265,52 +308,3 @@ def metric_version() -> int:
     if found is None:
         raise LookupError("benchmark/metrics.py does not set METRIC_VERSION to a number")
     return int(found[1])
-
-
-def _memory_file() -> Path:
-    return cache_folder() / "fingerprints.json"
-
-
-def _memory_key(dataset: Entry, located: Located) -> str:
-    request = located.request
-    options = sorted(request.options.items())
-    return canonical(
-        [dataset.id, dataset.info.version, located.source, located.identity, request.split, options]
-    )
-
-
-def _read_memory() -> dict[str, Any]:
-    try:
-        memory = json.loads(_memory_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # nothing remembered, or a damaged file: the data are read again
-    return memory if isinstance(memory, dict) else {}
-
-
-def recall(dataset: Entry, located: Located) -> Known | None:
-    """What is remembered of the located data; ``None`` if they were never read here."""
-    match _read_memory().get(_memory_key(dataset, located)):
-        case {"fingerprint": str(fingerprint), "modalities": [*names]}:
-            return Known(fingerprint, tuple(map(str, names)))
-    return None
-
-
-def remember(dataset: Entry, located: Located, known: Known) -> None:
-    """Keep fingerprint and modalities of located data for the next look-up.
-
-    The file is replaced in one step. Of two processes at the same moment one may lose its entry; that
-    costs one more reading of the data.
-
-    Raises:
-        OSError: The cache folder cannot be written.
-    """
-    memory = _read_memory()
-    memory[_memory_key(dataset, located)] = {
-        "fingerprint": known.fingerprint,
-        "modalities": list(known.modalities),
-    }
-    file = _memory_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(memory, indent=1), encoding="utf-8")
-    temporary.replace(file)

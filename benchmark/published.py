@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmark.recipe import VARIANT
 from benchmark.store import checkout
 
 TABLES = ("table2_map_all.csv", "table3_map_all.csv")
@@ -60,7 +61,9 @@ def why_not_comparable(record: Mapping[str, Any]) -> str:
         reasons.append({"standin": "stand-in data", "user": "data of your own"}.get(source, f"{source} data"))
     if record["profile"] != "paper":
         reasons.append(f"{record['profile']} profile")
-    changed = [name for name, value in record["recipe"].items() if value["origin"] == "--set"]
+    # a variant is a named set of values with sources, one of them what was published
+    recipe = {name: value for name, value in record["recipe"].items() if name != VARIANT}
+    changed = [name for name, value in recipe.items() if value["origin"] == "--set"]
     if changed:
         reasons.append(f"changed with --set: {', '.join(changed)}")
     if record["scaling"] != "raw":
@@ -69,6 +72,10 @@ def why_not_comparable(record: Mapping[str, Any]) -> str:
         reasons.append(f"only {', '.join(record['modalities'])}")
     if record.get("leave_own_out"):
         reasons.append("own items left out of the database")
+    if record.get("protocol") == "pairwise" and not record["method"].get("pairwise"):
+        reasons.append("one model for every two modalities")
+    if record.get("label_noise"):
+        reasons.append("label noise")
     data = record["dataset"]
     if data["split"] not in ("", *data["splits"][:1]):
         reasons.append(f"split {data['split']}")

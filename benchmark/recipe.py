@@ -8,10 +8,16 @@ A recipe is a TOML file ``recipes/<method>.toml`` beside the method's source::
     epochs = { value = 300, source = "public code, main.py" }
     [quick]
     epochs = { value = 20, source = "quick profile" }
+    [variant.published]
+    select = { value = "test", source = "public code, train.py" }
 
-Layers, later over earlier: ``paper``, ``paper.<dataset>``, and in the quick profile ``quick``,
-``quick.<dataset>``; then ``--set``. A method without a recipe uses the defaults of its ``Config``. Reading
-a recipe imports neither torch nor the method.
+Layers, later over earlier: ``paper``, ``paper.<dataset>``; in the quick profile ``quick``,
+``quick.<dataset>``; of a variant chosen with ``--set variant=<name>`` its ``variant.<name>``,
+``variant.<name>.<dataset>``; then ``--set``. A method without a recipe uses the defaults of its ``Config``.
+Reading a recipe imports neither torch nor the method.
+
+A variant is a named set of values that belong together: what the public code does where we recommend
+something else, say. Without one a run is the ``recommended`` variant, and its recipe does not mention it.
 """
 
 from __future__ import annotations
@@ -31,6 +37,11 @@ from benchmark.registry import Entry
 LAYERS = ("paper", "quick")
 ROWS = "subsample"
 """Reserved name: rows per modality kept for training and validation, 0 for all; the runner applies it."""
+VARIANT = "variant"
+"""Reserved name: which variant of the recipe is used, where it is not the recommended one."""
+RECOMMENDED = "recommended"
+RESERVED = (ROWS, VARIANT)
+"""Names in a recipe that are not handed to the method."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +69,22 @@ def resolve(method: Entry, dataset: str, profile: str, overrides: Sequence[str] 
         method: Registry entry of the method.
         dataset: Dataset id, which selects the ``paper.<dataset>`` and ``quick.<dataset>`` layers.
         profile: ``paper`` or ``quick``.
-        overrides: ``name=value`` strings, applied last; ``name.key=value`` sets one entry of a table.
+        overrides: ``name=value`` strings, applied last; ``name.key=value`` sets one entry of a table, and
+            ``variant=name`` chooses a variant.
 
     Raises:
         RecipeError: A recipe that cannot be read, or a value of the wrong type.
-        UnknownNameError: An override of a hyper-parameter the method does not have.
+        UnknownNameError: An override of a hyper-parameter the method does not have, or an unknown variant.
     """
+    changes = [(*parse_override(text), text) for text in overrides]
+    variant = _chosen_variant(method, changes)
     rows = Value(dict(DEFAULT_ROWS[profile]), f"default of the {profile} profile", f"profile {profile}")
     file = recipe_file(method)
-    values = _defaults(method) if file is None else _layered(file, dataset, profile)
+    values = _defaults(method) if file is None else _layered(file, dataset, profile, variant)
     values = {**values, ROWS: _complete_rows(values.get(ROWS), rows)}
-    for text in overrides:
-        name, keys, given = parse_override(text)
+    for name, keys, given, text in changes:
+        if name == VARIANT:
+            continue
         if name not in values:
             defaults = _defaults(method)
             if name not in defaults:
@@ -77,7 +92,26 @@ def resolve(method: Entry, dataset: str, profile: str, overrides: Sequence[str] 
             values[name] = defaults[name]
         changed = _override(values[name].value, keys, given, text)
         values[name] = Value(changed, "command line", "--set")
+    if variant != RECOMMENDED:
+        values[VARIANT] = Value(variant, "command line", "--set")
     return values
+
+
+def variants(method: Entry) -> tuple[str, ...]:
+    """The variants of a method, the recommended one first.
+
+    Raises:
+        RecipeError: Its recipe cannot be read.
+    """
+    file = recipe_file(method)
+    layers = {} if file is None else read_layers(file)
+    named = [layer.split(".")[1] for layer in layers if layer.startswith(f"{VARIANT}.")]
+    return tuple(dict.fromkeys((RECOMMENDED, *named)))
+
+
+def layer_dataset(layer: str) -> str:
+    """The dataset a layer is confined to; empty for none."""
+    return layer.removeprefix(f"{VARIANT}.").partition(".")[2]
 
 
 def recipe_file(method: Entry) -> Path | None:
@@ -90,7 +124,7 @@ def recipe_file(method: Entry) -> Path | None:
 
 
 def read_layers(file: Path) -> dict[str, Recipe]:
-    """Every section of a recipe, ``{"paper": ..., "paper.xmedia": ..., "quick": ...}``, checked.
+    """Every section of a recipe, ``{"paper": ..., "paper.xmedia": ..., "variant.published": ...}``, checked.
 
     Raises:
         RecipeError: Not TOML, an unknown section, or an entry that is not ``{ value, source }``.
@@ -99,18 +133,33 @@ def read_layers(file: Path) -> dict[str, Recipe]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file}: not a valid TOML file: {error}") from None
-    if unknown := sorted(set(document) - set(LAYERS)):
-        raise RecipeError(f"{file}: unknown section [{unknown[0]}]; expected [paper] or [quick]")
+    if unknown := sorted(set(document) - {*LAYERS, VARIANT}):
+        raise RecipeError(
+            f"{file}: unknown section [{unknown[0]}]; expected [paper], [quick] or [variant.<name>]"
+        )
     layers: dict[str, Recipe] = {}
     for layer in LAYERS:
-        content = document.get(layer, {})
-        layers[layer] = {}
-        for name, item in content.items():
-            if isinstance(item, dict) and "value" not in item:
-                section = f"{layer}.{name}"
-                layers[section] = {key: _value(file, section, key, each) for key, each in item.items()}
-            else:
-                layers[layer][name] = _value(file, layer, name, item)
+        layers |= _read_layer(file, layer, document.get(layer, {}))
+    for name, content in document.get(VARIANT, {}).items():
+        if not isinstance(content, dict) or "value" in content:
+            raise RecipeError(
+                f"{file}: [{VARIANT}] {name} must be in a named section such as [{VARIANT}.published]"
+            )
+        if name == RECOMMENDED or "." in name:
+            raise RecipeError(f"{file}: a variant cannot be called {name!r}")
+        layers |= _read_layer(file, f"{VARIANT}.{name}", content)
+    return layers
+
+
+def _read_layer(file: Path, layer: str, content: Mapping[str, Any]) -> dict[str, Recipe]:
+    """A section, and its sections for single datasets."""
+    layers: dict[str, Recipe] = {layer: {}}
+    for name, item in content.items():
+        if isinstance(item, dict) and "value" not in item:
+            section = f"{layer}.{name}"
+            layers[section] = {key: _value(file, section, key, each) for key, each in item.items()}
+        else:
+            layers[layer][name] = _value(file, layer, name, item)
     return layers
 
 
@@ -153,11 +202,28 @@ def coerce(value: Any, like: Any) -> Any:
     return value
 
 
-def _layered(file: Path, dataset: str, profile: str) -> Recipe:
+def _chosen_variant(method: Entry, changes: Sequence[tuple[str, tuple[str, ...], Any, str]]) -> str:
+    """What the last ``variant=...`` says.
+
+    Raises:
+        UnknownNameError: No such variant.
+    """
+    chosen = RECOMMENDED
+    for name, keys, given, _ in changes:
+        if name == VARIANT:
+            chosen = ".".join([*keys, str(given)])
+            if keys or chosen not in variants(method):
+                raise UnknownNameError(f"variant of {method.id}", chosen, list(variants(method)))
+    return chosen
+
+
+def _layered(file: Path, dataset: str, profile: str, variant: str) -> Recipe:
     layers = read_layers(file)
     order = ["paper", f"paper.{dataset}"]
     if profile == "quick":
         order += ["quick", f"quick.{dataset}"]
+    if variant != RECOMMENDED:
+        order += [f"{VARIANT}.{variant}", f"{VARIANT}.{variant}.{dataset}"]
     values: Recipe = {}
     for layer in order:
         for name, new in layers.get(layer, {}).items():
@@ -195,6 +261,10 @@ def _complete_rows(given: Value | None, default: Value) -> Value:
 
 
 def _value(file: Path, section: str, name: str, item: Any) -> Value:
+    if name == VARIANT:
+        raise RecipeError(
+            f"{file}: [{section}] {VARIANT} is a reserved name; write a section [{VARIANT}.<name>]"
+        )
     if not isinstance(item, dict) or set(item) != {"value", "source"} or not isinstance(item["source"], str):
         raise RecipeError(f'{file}: [{section}] {name} must be {{ value = ..., source = "..." }}')
     if not _finite(item["value"]):

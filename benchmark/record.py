@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.data import MultimodalData
-from benchmark.plan import SCHEMA, Plan, metric_version
+from benchmark.plan import SCHEMA, Plan, metric_version, protocol
 from benchmark.store import checkout
 
 
@@ -32,17 +32,18 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
     """
     request, located = plan.located.request, plan.located
     fingerprint = data.fingerprint()
-    evaluation = {"leave_own_out": True} if plan.spec.leave_own_out else {}
+    special: dict[str, Any] = {"leave_own_out": True} if plan.spec.leave_own_out else {}
+    special |= {"label_noise": plan.spec.noise} if plan.spec.noise else {}
     return {
-        **evaluation,
+        **special,
         "schema": SCHEMA,
         "comparability": {
             "fingerprint": fingerprint,
-            "protocol": plan.method.info.group,
             "metric_version": metric_version(),
             "schema": SCHEMA,
-            **evaluation,
+            **special,
         },
+        "protocol": protocol(plan.method.info, pairwise=plan.pairwise),
         "method": {**asdict(plan.method.info), "origin": plan.method.origin},
         "recipe": {name: asdict(value) for name, value in plan.recipe.items()},
         "dataset": {

@@ -34,7 +34,12 @@ class MethodInfo:
         venue, year: As published.
         group: ``paired-free`` or ``paired-oriented`` (how training data must be served).
         modalities: ``many``, or ``two`` for methods defined for exactly two modalities.
-        kinds: Modality names a method is confined to (image-text methods); empty means any.
+        kinds: Modality names a method is confined to (image-text methods); empty means any. With
+            ``--pairwise`` it may serve others too, which the record calls an extension.
+        pairwise: On more than two modalities, one model for every two is how the publication runs it, so it
+            is done without asking. For methods with ``modalities="two"``.
+        transductive: Scores of a query depend on all queries and database items at hand (scores diffused
+            over a graph of the test items). ``Retriever.similarity`` gets all of them in one call.
         supervised: Whether training labels are used.
         trained: False for closed-form methods.
         multilabel: Whether multi-hot labels are served.
@@ -50,6 +55,8 @@ class MethodInfo:
     group: Literal["paired-free", "paired-oriented"]
     modalities: Literal["two", "many"] = "many"
     kinds: tuple[str, ...] = ()
+    pairwise: bool = False
+    transductive: bool = False
     supervised: bool = True
     trained: bool = True
     multilabel: bool = True

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmark.errors import BenchmarkError
-from benchmark.plan import Known, Plan, RunSpec, make_dataset, make_plan, pick_modalities, remember
+from benchmark.fingerprints import Known, remember
+from benchmark.plan import Plan, RunSpec, make_dataset, make_plan, pick_modalities, protocol
 from benchmark.store import Store, StoredRun
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ def preview(spec: RunSpec, store: Store | None = None, reporter: Reporter | None
         "precision": spec.precision,
         "scaling": spec.scaling,
         "modalities": list(plan.modalities),
+        "protocol": protocol(plan.method.info, pairwise=plan.pairwise),
         "leave_own_out": spec.leave_own_out,
+        "label_noise": spec.noise,
         "recipe": {name: vars(value) for name, value in plan.recipe.items()},
         "key": key or "known once the data have been read",
         "stored": str(found.folder) if found else "",

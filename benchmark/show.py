@@ -42,6 +42,7 @@ def outcome(found: Outcome, comparison: Comparison) -> None:
     )
     if record.get("leave_own_out"):
         out.print("every query without its own item in the database")
+    out.print("".join(f"{line}\n" for line in conditions(record)), end="")
     scores, chance = record["results"], record["chance"]
     names = record["modalities"]
     out.print(f"\nMAP@all, {of_seeds}; in brackets: a random ranking\nrow = query, column = database")
@@ -66,6 +67,16 @@ def outcome(found: Outcome, comparison: Comparison) -> None:
         standin_warning(out)
 
 
+def conditions(record: Mapping[str, Any]) -> list[str]:
+    """What sets training apart from one model for all modalities on clean labels, a line each."""
+    lines = []
+    if record.get("pairwise") or record.get("protocol") == "pairwise":
+        lines.append("one model for every two modalities")
+    if noise := record.get("label_noise"):
+        lines.append(f"{noise['ratio']:.0%} of the training labels drawn anew ({noise['mode']})")
+    return lines
+
+
 def standin_warning(out: Console) -> None:
     """What must not be missed under numbers from generated data."""
     out.print(Panel(Text(STANDIN_WARNING), title="warning", border_style="bold red", width=80))
@@ -81,6 +92,7 @@ def pooled(document: Mapping[str, Any]) -> None:
     )
     if document["leave_own_out"]:
         out.print("every query without its own item in the database")
+    out.print("".join(f"{line}\n" for line in conditions(document)), end="")
     out.print(f"every item tested once: mean over the queries of {len(splits)} splits, ± sd of the splits")
     out.print(f"mean over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})")
     for measure, scores in document["results"].items():
@@ -189,6 +201,10 @@ def changes(record: Mapping[str, Any]) -> str:
         found.append(f"split {record['dataset']['split']}")
     if record.get("leave_own_out"):
         found.append("leave-own-out")
+    if record.get("protocol") == "pairwise":
+        found.append("pairwise")
+    if noise := record.get("label_noise"):
+        found.append(f"label-noise {noise['ratio']:g} {noise['mode']} seed {noise['seed']}")
     if record["modalities"] != record["dataset"]["modalities"]:
         found.append("+".join(record["modalities"]))
     if record["scaling"] != "raw":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isqrt
 
 import numpy as np
 import torch
@@ -50,6 +51,46 @@ def collect(
             )
         matrix[rows] = block.to(matrix.device, torch.float32)
     return matrix
+
+
+def score_in_chunks(
+    score: Callable[[Tensor, Tensor], Tensor], queries: Tensor, items: Tensor, pairs: int = 65536
+) -> Tensor:
+    """Scores of all pairs by a function of two blocks of rows, for models that look at every pair.
+
+    Blocks are as square as the numbers of rows allow, so that what the function computes per row is repeated
+    least often. At any moment one block is worked on: memory is that of the result and of one call.
+
+    Args:
+        score: From ``(a, ...)`` queries and ``(b, ...)`` items to their ``(a, b)`` scores; a pair's score
+            must not depend on the others of its block.
+        queries: ``(n_q, ...)`` rows of features, or of anything computed from them.
+        items: ``(n_d, ...)`` rows.
+        pairs: Most pairs a * b of one call; at least 1.
+
+    Returns:
+        ``(n_q, n_d)`` float32 where the queries are, without gradient.
+
+    Raises:
+        DataError: A block of another shape.
+    """
+    whole = torch.empty(len(queries), len(items), device=queries.device)
+    side = max(1, min(len(queries), isqrt(pairs)))
+    across = max(1, min(len(items), pairs // side))
+    side = max(1, pairs // across)
+    with torch.no_grad():
+        for top in range(0, len(queries), side):
+            rows = queries[top : top + side]
+            for left in range(0, len(items), across):
+                columns = items[left : left + across]
+                block = score(rows, columns)
+                if block.shape != (len(rows), len(columns)):
+                    raise DataError(
+                        f"the scores of {len(rows)} queries and {len(columns)} items have shape "
+                        f"{tuple(block.shape)}"
+                    )
+                whole[top : top + side, left : left + across] = block
+    return whole
 
 
 def unit_rows(x: Tensor, rows: int, place: torch.device) -> Tensor:

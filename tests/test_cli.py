@@ -61,7 +61,7 @@ def test_a_stored_run_is_answered_without_torch(world, as_json):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("list", "methods"), ("list", "datasets"), ("show-config", "toy", "blobs")]
+    "arguments", [("list", "methods"), ("list", "datasets"), ("show-config", "toy", "blobs"), ("show", "toy")]
 )
 def test_listing_does_not_import_torch(world, arguments):
     code, modules = modules_after(world, *arguments)
@@ -351,6 +351,8 @@ def _dataset(**changes):
         ({"profile": "quick"}, "quick profile"),
         ({"scaling": "standardize"}, "scaled features"),
         ({"modalities": ["image", "text"]}, "only image, text"),
+        ({"protocol": "pairwise"}, "one model for every two modalities"),
+        ({"label_noise": {"ratio": 0.4, "mode": "sym", "seed": 0}}, "label noise"),
         (_dataset(split="odd", splits=["even", "odd"]), "split odd"),
         (_dataset(options={"scale": "2"}), "data options scale"),
         ({"recipe": {"alpha": {"value": 0.2, "source": "", "origin": "--set"}}}, "changed with --set: alpha"),
@@ -361,6 +363,13 @@ def test_what_is_not_the_publications_setting_is_not_compared(changes, reason):
     comparison = compare(published_run(**changes))
     assert reason in comparison.reason
     assert comparison.published == {}
+
+
+def test_a_variant_and_pairs_as_published_are_compared():
+    chosen = {"recipe": {"variant": {"value": "published", "source": "", "origin": "--set"}}}
+    assert why_not_comparable(published_run(**chosen)) == ""
+    method = {**published_run()["method"], "pairwise": True}
+    assert why_not_comparable(published_run(protocol="pairwise", method=method)) == ""
 
 
 def test_every_reason_is_named():

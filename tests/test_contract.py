@@ -154,6 +154,61 @@ def test_a_good_similarity_passes():
     assert not failures(broken(model=lambda self, train, seed: Pairs(train, seed)))
 
 
+class Spread(Random):
+    """Scores minus their mean over the database at hand."""
+
+    def similarity(self, query, queries, database, items):
+        scores = Random.embed(self, query, queries) @ Random.embed(self, database, items).T
+        return scores - scores.mean(dim=1, keepdim=True)
+
+
+def test_scores_may_depend_on_the_other_rows_in_transductive_methods_only():
+    model = {"model": lambda self, train, seed: Spread(train, seed)}
+    found = failures(broken(**model))
+    assert list(found) == ["a test row is judged by itself"]
+    assert "a score depends on other rows; see transductive" in found["a test row is judged by itself"]
+    transductive = broken(facts={"transductive": True}, **model)
+    assert not failures(transductive)
+    assert "outputs follow their rows" in [result.name for result in check_method(transductive)]
+
+
+def test_a_transductive_method_keeps_the_order_and_scores_pairs():
+    class Placed(Spread):
+        def similarity(self, query, queries, database, items):
+            return super().similarity(query, queries, database, items) + torch.arange(len(items))
+
+    facts = {"transductive": True}
+    found = failures(broken(facts=facts, model=lambda self, train, seed: Placed(train, seed)))
+    assert "the order of the test rows" in found["outputs follow their rows"]
+    found = failures(broken(facts=facts))
+    assert "overrides similarity()" in found["outputs follow their rows"]
+
+
+def test_other_modalities_are_fitted_or_refused_where_a_method_is_confined():
+    facts = {"modalities": "two", "kinds": ("image", "text")}
+    name = "other modalities with --pairwise"
+    results = {result.name: result.detail for result in check_method(broken(facts=facts))}
+    assert "training rows" in results[name]
+
+    def fit(self, train, val, run):
+        assert "image" in train.names, "no image"
+        return Good.fit(self, train, val, run)
+
+    assert "no image" in failures(broken(facts=facts, fit=fit))[name]
+
+
+def test_pairwise_is_said_of_methods_for_two_modalities_only():
+    assert "--pairwise serves the others" in failures(broken(facts={"pairwise": True}))["class"]
+
+
+def test_names_that_recipes_reserve():
+    @dataclass(frozen=True)
+    class Taken:
+        variant: str = "a"
+
+    assert "variant is reserved" in failures(broken(Config=Taken))["class"]
+
+
 def test_changed_inputs():
     def fit(self, train, val, run):
         train["image"].features[0] *= 2
@@ -304,6 +359,10 @@ def test_recipes_are_checked(tmp_path, monkeypatch):
     wrong = verdict(
         '[paper]\nwidth = { value = 3, source = "s" }\n[quick]\nwith = { value = 3, source = "s" }'
     )
+    assert "unknown hyper-parameter of good 'with'" in wrong.detail
+    text = '[paper]\nwidth = { value = 3, source = "s" }\n'
+    assert verdict(text + '[variant.published]\nwidth = { value = 5, source = "s" }').passed
+    wrong = verdict(text + '[variant.published.emoji]\nwith = { value = 5, source = "s" }')
     assert "unknown hyper-parameter of good 'with'" in wrong.detail
 
 

@@ -61,7 +61,7 @@ def test_the_answer_is_what_the_model_ranks_first(world, capsys, run, seed):
     from benchmark.runner import load
 
     data, _, plan = load(make_plan(FRUITS), NoReporter)
-    train, val, _ = prepare(data, plan, ("image", "text"))
+    train, val, *_ = prepare(data, plan, ("image", "text"))
     fit = Run(seeds=(seed,), progress=lambda *_: None, checkpoints=world.folder / "a" / "b" / "c")
     fit.checkpoints.mkdir(parents=True)
     values = {name: value.value for name, value in plan.recipe.items() if name != "subsample"}

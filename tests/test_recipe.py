@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import RecipeError, UnknownNameError
-from benchmark.recipe import ROWS, coerce, parse_override, read_layers, recipe_file, resolve
+from benchmark.recipe import ROWS, coerce, parse_override, read_layers, recipe_file, resolve, variants
 from benchmark.registry import DATASETS, METHODS, Entry
 from tests.world import RECIPE, World
 
@@ -83,6 +83,70 @@ def test_a_table_per_modality_takes_a_new_modality(entry):
     changed = resolve(entry, "blobs", "quick", ["lr.audio=1"])["lr"].value
     assert changed == {"image": 5e-3, "text": 5e-3, "audio": 1.0}
     assert resolve(entry, "blobs", "quick", ["lr={ audio = 2 }"])["lr"].value == {"audio": 2.0}
+
+
+VARIANTS = """
+[variant.published]
+ridge = { value = 7, source = "public code" }
+steps = { value = 3, source = "public code" }
+[variant.published.blobs]
+steps = { value = 5, source = "public code, blobs" }
+[variant.other]
+mode = { value = "ok", source = "ours" }
+"""
+
+
+@pytest.fixture
+def varied(entry):
+    entry.path.with_suffix(".toml").write_text(RECIPE + VARIANTS, encoding="utf-8")
+    return entry
+
+
+def test_a_variant_lies_over_the_profile_and_under_set(varied):
+    recipe = resolve(varied, "blobs", "quick", ["steps=6", "variant=published"])
+    assert values(recipe)["ridge"] == 7.0
+    assert type(recipe["ridge"].value) is float
+    assert recipe["ridge"].origin == "variant.published"
+    assert recipe["steps"].value == 6
+    assert recipe["variant"].value == "published"
+    assert resolve(varied, "blobs", "quick", ["variant=published"])["steps"].value == 5
+    assert resolve(varied, "elsewhere", "quick", ["variant=published"])["steps"].value == 3
+    assert resolve(varied, "elsewhere", "paper", ["variant=published"])["ridge"].value == 7.0
+
+
+def test_the_recommended_variant_is_the_recipe_without_one(varied):
+    assert resolve(varied, "blobs", "quick", ["variant=recommended"]) == resolve(varied, "blobs", "quick")
+    chosen = ["variant=published", "variant=recommended"]  # the last one counts
+    assert resolve(varied, "blobs", "quick", chosen) == resolve(varied, "blobs", "quick")
+    assert variants(varied) == ("recommended", "published", "other")
+
+
+def test_a_method_without_a_recipe_has_one_variant(plugin):
+    assert variants(plugin) == ("recommended",)
+    with pytest.raises(UnknownNameError, match="Valid: recommended"):
+        resolve(plugin, "blobs", "paper", ["variant=published"])
+
+
+@pytest.mark.parametrize("change", ["variant=publishd", "variant=1", "variant.published=1"])
+def test_an_unknown_variant_is_answered_with_the_valid_ones(varied, change):
+    with pytest.raises(UnknownNameError, match="Valid: other, published, recommended") as caught:
+        resolve(varied, "blobs", "quick", [change])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('[variant]\nridge = { value = 1, source = "s" }', "must be in a named section"),
+        ('[variant.recommended]\nridge = { value = 1, source = "s" }', "cannot be called 'recommended'"),
+        ('[paper]\nvariant = { value = "a", source = "s" }', "reserved name"),
+        ("[variant.a]\nridge = 1", "must be { value"),
+    ],
+)
+def test_a_bad_variant_is_refused_with_its_place(entry, text, part):
+    entry.path.with_suffix(".toml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=part):
+        read_layers(entry.path.with_suffix(".toml"))
 
 
 @pytest.mark.parametrize(

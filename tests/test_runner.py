@@ -76,11 +76,11 @@ def test_a_record_says_everything(world):
     assert record["method"]["id"] == "toy"
     assert record["comparability"] == {
         "fingerprint": record["dataset"]["fingerprint"],
-        "protocol": "paired-free",
         "metric_version": metric_version(),
         "schema": record["schema"],
     }
     assert record["dataset"]["source"] == "standin"
+    assert record["protocol"] == "paired-free"
     assert record["dataset"]["shapes"]["train"] == {"image": [1200, 5], "text": [1200, 6], "audio": [1200, 7]}
     assert (record["profile"], record["seeds"], record["scaling"]) == ("quick", [1, 2], "raw")
     assert record["recipe"]["ridge"] == {"value": 3.0, "source": "section 1, blobs", "origin": "paper.blobs"}

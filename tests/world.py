@@ -60,7 +60,8 @@ class Toy(Method):
         log = Path(run.checkpoints) / "seen"
         run.notes["resumed"] = log.exists()
         log.write_text("begun")
-        with (run.checkpoints.parents[1] / "fits.log").open("a") as file:
+        above = run.checkpoints.parents[1]  # of one pair of modalities there is one more folder
+        with ((above.parent if above.name == ".partial" else above) / "fits.log").open("a") as file:
             file.write("fit\\n")
         run.notes["rows"] = {s.name: {m.name: len(m) for m in s} for s in (train, val)}
         run.notes["largest"] = max(float(abs(m.features).max()) for s in (train, val) for m in s)
@@ -84,7 +85,7 @@ class Toy(Method):
                 maps[m.name] = torch.linalg.solve(gram, x.T @ (y + 0.3 * noise))
             models.append(Direct() if self.config.mode == "direct" else Fitted(maps, self.config.mode))
         if self.config.mode == "ok":
-            run.arrays["maps"] = torch.stack([model.maps["image"] for model in models])
+            run.arrays["maps"] = torch.stack([model.maps[train.names[0]] for model in models])
         return models
 '''
 
