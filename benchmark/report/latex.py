@@ -16,8 +16,10 @@ SPECIAL = {
 HEAD = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
-\usepackage[a4paper,margin=15mm]{geometry}
+\usepackage{lmodern}
+\usepackage[a4paper,landscape,margin=15mm]{geometry}
 \usepackage{booktabs,graphicx}
+\pagestyle{empty}
 \begin{document}
 """
 WIDE = 8
@@ -38,6 +40,7 @@ def environment(table: Table) -> str:
     lines += [f"\\label{{tab:{table.name}}}"]
     if len(table.columns) > WIDE:
         lines += [r"\resizebox{\textwidth}{!}{%"]
+    lines += [r"\setlength{\tabcolsep}{4pt}"]
     lines += [f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
     if several:
         lines += _two_levels(table, groups)
@@ -60,7 +63,8 @@ def environment(table: Table) -> str:
         remarks.insert(0, f"Not comparable with the published numbers: {table.comparable}.")
     remarks += [f"{line.label} is missing: {line.reason}." for line in table.missing]
     if remarks:
-        lines += [r"\par\smallskip\footnotesize " + " ".join(map(escape, remarks))]
+        words = " ".join(map(escape, remarks))
+        lines += [r"\par\smallskip\begin{minipage}{\textwidth}\footnotesize " + words + r"\end{minipage}"]
     return "\n".join([*lines, r"\end{table}", ""])
 
 

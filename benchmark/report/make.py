@@ -140,12 +140,13 @@ def caption_of(runs: Mapping[str, StoredRun]) -> list[str]:
     if not records:
         return []
     seeds = sorted({len(record["seeds"]) for record in records})
+    of_seeds = "one seed" if seeds == [1] else f"{' or '.join(map(str, seeds))} seeds"
     sources = sorted({record["dataset"]["source"].replace("standin", "STAND-IN") for record in records})
     profiles = sorted({record["profile"] for record in records})
     date = max(str(record["started"]) for record in records)[:10]
     return [
         f"{' and '.join(sources)} data, {' and '.join(profiles)} profile, "
-        f"{' or '.join(map(str, seeds))} seed(s), computed until {date}."
+        f"{of_seeds}, computed until {date}."
     ]
 
 
@@ -189,7 +190,7 @@ def _methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> 
     made.tables.append(
         build(
             f"{made.item.name}-{dataset}",
-            dataset_title(dataset),
+            f"{made.item.title.partition(':')[0]}: {dataset_title(dataset)}",
             lines,
             made.item.measure,
             judge=judged,

@@ -265,7 +265,7 @@ def caption(table: Table) -> str:
     spread = ", mean and half width of the 95 % interval over seeds" if len(seeds[0]) > 1 else ""
     measure = table.measure.replace("map", "MAP")
     parts = [
-        f"{table.title}. {measure} on {facts['dataset_title']}: {SOURCES[facts['source']]}, "
+        f"{table.title}. {measure}, {SOURCES[facts['source']]}, "
         f"{facts['profile']} profile, {of_seeds}{spread}",
         f"split {facts['split']}" if facts["split"] else "",
         f"modalities {', '.join(facts['modalities'])}",
