@@ -101,3 +101,56 @@ def prior_source(session: nox.Session) -> None:
 def sensitivity(session: nox.Session) -> None:
     """DRCL over alpha and beta."""
     study(session, "sensitivity")
+
+
+def report(session: nox.Session, name: str) -> None:
+    """Make one report; what is missing is computed first, options after `--` are passed on."""
+    run(session, "python", "-m", "benchmark", "report", name, *session.posargs)
+
+
+@nox.session
+def table2(session: nox.Session) -> None:
+    """Table II: methods on XMedia and XMediaNet."""
+    report(session, "table2")
+
+
+@nox.session
+def table3(session: nox.Session) -> None:
+    """Table III: methods on Wikipedia, INRIA-Websearch and NUS-WIDE."""
+    report(session, "table3")
+
+
+@nox.session
+def map50(session: nox.Session) -> None:
+    """Tables II and III at 50."""
+    report(session, "map50")
+
+
+@nox.session
+def table5(session: nox.Session) -> None:
+    """Table V: DRCL without one of its parts."""
+    report(session, "table5")
+
+
+@nox.session
+def table6(session: nox.Session) -> None:
+    """Table VI: random orthogonal or learned prior."""
+    report(session, "table6")
+
+
+@nox.session
+def figure2(session: nox.Session) -> None:
+    """Fig. 2: precision and recall."""
+    report(session, "figure2")
+
+
+@nox.session
+def figure3(session: nox.Session) -> None:
+    """Fig. 3: weights of the loss, and the prior of each modality."""
+    report(session, "figure3")
+
+
+@nox.session(name="report")
+def everything(session: nox.Session) -> None:
+    """Every table and figure, and the page."""
+    report(session, "all")

@@ -101,16 +101,17 @@ def report(
         files = [str(file) for each in made for file in each.files]
         if name == "all":
             files.append(str(write_page(made, output / "index.html", options)))
+    missing = [
+        {"table": table.name, "row": line.label, "reason": line.reason, "command": line.command}
+        for each in made
+        for table in each.tables
+        for line in table.missing
+    ]
     document = {
         "reports": [each.item.name for each in made],
         "files": files,
         "runs": len({key for each in made for key in each.runs}),
-        "missing": [
-            {"table": table.name, "row": line.label, "reason": line.reason, "command": line.command}
-            for each in made
-            for table in each.tables
-            for line in table.missing
-        ],
+        "missing": missing,
         "seconds": time.perf_counter() - start,
     }
     if as_json:
@@ -123,8 +124,8 @@ def report(
     out = show.console()
     for line in files:
         out.print(line, soft_wrap=True)
-    if document["missing"]:
-        out.print(f"{len(document['missing'])} rows are missing; the tables say why")
+    if missing:
+        out.print(f"{len(missing)} rows are missing; the tables say why")
     out.print(f"{document['runs']} runs, {document['seconds']:.0f} s")
 
 

@@ -6,8 +6,10 @@ Lines differ in colour, dash and marker; files do not depend on when they were m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,14 +75,8 @@ def draw(panels: Sequence[Panel], file: Path, note: str = "", columns: int = 2) 
     Returns:
         The files, one per format.
     """
-    figure = _figure(panels, note, columns)
-    files = []
-    for kind in FORMATS:
-        path = file.with_suffix(f".{kind}")
-        when: dict[str, Any] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-        figure.savefig(path, metadata=when, dpi=160)
-        files.append(path)
-    return files
+    with _style():
+        return _save(_figure(panels, note, columns), file)
 
 
 def svg(panels: Sequence[Panel], columns: int = 2) -> str:
@@ -88,40 +84,56 @@ def svg(panels: Sequence[Panel], columns: int = 2) -> str:
     import io
 
     out = io.StringIO()
-    _figure(panels, "", columns).savefig(out, format="svg", metadata={"Date": None})
+    with _style():
+        _figure(panels, "", columns).savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
 
 
-def _figure(panels: Sequence[Panel], note: str, columns: int) -> Figure:
+def _style() -> AbstractContextManager[None]:
+    """Settings while a figure is drawn and saved; with a fixed salt the names inside an SVG repeat."""
     import matplotlib as mpl
+    import seaborn as sns
+
+    style: dict[Any, Any] = {**sns.axes_style("whitegrid"), **sns.plotting_context("paper")}
+    return mpl.rc_context(
+        style | {"svg.hashsalt": "cmr-benchmark", "svg.fonttype": "path", "pdf.fonttype": 42}
+    )
+
+
+def _save(figure: Figure, file: Path) -> list[Path]:
+    """One file per format, without the time in it; each is replaced in one step."""
+    files = []
+    for kind in FORMATS:
+        path = file.with_suffix(f".{kind}")
+        part = path.with_name(f".{path.name}.part")
+        when: dict[str, Any] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
+        figure.savefig(part, format=kind, metadata=when, dpi=160)
+        part.replace(path)
+        files.append(path)
+    return files
+
+
+def _figure(panels: Sequence[Panel], note: str, columns: int) -> Figure:
     import seaborn as sns
     from matplotlib.figure import Figure
 
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
-    style: dict[Any, Any] = {**sns.axes_style("whitegrid"), **sns.plotting_context("paper")}
-    style |= {"svg.hashsalt": "cmr-benchmark", "svg.fonttype": "path", "pdf.fonttype": 42}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(4.2 * columns + 1.6, 3.4 * lines), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        colours = sns.color_palette("colorblind", SHADES)
-        for panel, at in zip(panels, axes, strict=False):
-            _panel(at, panel, {label: n for n, label in enumerate(labels)}, colours)
-        for at in axes[len(panels) :]:
-            at.set_visible(False)
-        if len(labels) > 1 or any(panel.level is not None for panel in panels):
-            handles = {
-                text: handle
-                for at in axes
-                for handle, text in zip(*at.get_legend_handles_labels(), strict=True)
-            }
-            figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-        if note:
-            import textwrap
-
-            figure.supxlabel("\n".join(textwrap.wrap(note, 62 * columns)), fontsize=6, color="0.25")
+    figure = Figure(figsize=(4.2 * columns + 1.6, 3.4 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    colours = sns.color_palette("colorblind", SHADES)
+    for panel, at in zip(panels, axes, strict=False):
+        _panel(at, panel, {label: n for n, label in enumerate(labels)}, colours)
+    for at in axes[len(panels) :]:
+        at.set_visible(False)
+    if len(labels) > 1 or any(panel.level is not None for panel in panels):
+        pairs = [zip(*at.get_legend_handles_labels(), strict=True) for at in axes]
+        handles = {text: handle for each in pairs for handle, text in each}
+        figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+    if note:
+        figure.supxlabel("\n".join(wrap(note, 62 * columns)), fontsize=6, color="0.25")
     return figure
 
 
@@ -179,12 +191,11 @@ def critical_difference(
         file: Path without suffix.
         note: Small print below.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     names = sorted(ranks, key=lambda name: ranks[name])
     half = -(-len(names) // 2)
-    with mpl.rc_context({"svg.hashsalt": "cmr-benchmark", "pdf.fonttype": 42, "font.size": 8}):
+    with _style():
         figure = Figure(figsize=(7, 1.6 + 0.2 * half + 0.12 * len(groups)), layout="constrained")
         at = figure.subplots()
         at.set_xlim(0.5, len(names) + 0.5)
@@ -210,10 +221,4 @@ def critical_difference(
             at.plot([min(ends) - 0.04, max(ends) + 0.04], [y, y], color="black", linewidth=2.5)
         if note:
             figure.supxlabel(note, fontsize=6, color="0.25")
-        files = []
-        for kind in FORMATS:
-            path = file.with_suffix(f".{kind}")
-            when: dict[str, Any] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-            figure.savefig(path, metadata=when, dpi=160)
-            files.append(path)
-    return files
+        return _save(figure, file)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from benchmark.errors import BenchmarkError, TrainingError, UnsupportedError
+from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.folds import Once
 from benchmark.plan import Plan, RunSpec, make_plan
 from benchmark.published import published_folder
@@ -46,8 +46,8 @@ def collect(
 ) -> list[Entry]:
     """Every run, read from the store or computed and stored.
 
-    A method that is not there, cannot serve the data, or fails in training leaves an entry with the reason;
-    every other problem ends the report. What was interrupted goes on with the first run that is missing.
+    A method that cannot serve the data or fails in training leaves an entry with the reason; every other
+    problem ends the report. What was interrupted goes on with the first run that is missing.
 
     Args:
         specs: The runs.
@@ -55,25 +55,20 @@ def collect(
         reporter: Where to report progress.
         stored_only: Compute nothing.
         force: Compute even what is stored.
+
+    Raises:
+        BenchmarkError: A name that does not exist.
     """
     once = Once(reporter or Silent())
-    plans: dict[int, Plan] = {}
-    problems: dict[int, str] = {}
-    for number, spec in enumerate(specs):
-        try:
-            plans[number] = make_plan(spec)
-        except BenchmarkError as error:
-            problems[number] = str(error)
-    found = {number: look_up(plan, store, force=force) for number, plan in plans.items()}
-    missing = [number for number in plans if found[number] is None]
+    plans = [make_plan(spec) for spec in specs]
+    found = [look_up(plan, store, force=force) for plan in plans]
+    missing = [number for number, run in enumerate(found) if run is None]
     if missing and not stored_only:
         once.say(_announcement([plans[number] for number in missing], len(specs), store))
     entries = []
     for number, spec in enumerate(specs):
-        run = found.get(number)
-        if number in problems:
-            entries.append(Entry(spec, None, problems[number]))
-        elif run is not None:
+        run = found[number]
+        if run is not None:
             entries.append(Entry(spec, run, cached=True))
         elif stored_only:
             entries.append(Entry(spec, None, "not computed"))

@@ -20,6 +20,7 @@ from benchmark.report.comparable import comparable
 from benchmark.report.figures import Curve, Panel, critical_difference, draw
 from benchmark.report.grid import Entry, collect, command
 from benchmark.report.significance import against_best, ranking
+from benchmark.report.statistics import ROUNDING
 from benchmark.report.tables import AVERAGE, Line, Table, build, heading, values_of
 from benchmark.runner import Outcome, Reporter, Silent
 from benchmark.store import Store, StoredRun
@@ -81,6 +82,8 @@ def make(item: Item, options: Options, reporter: Reporter | None = None) -> Made
     """
     reporter = reporter or Silent()
     datasets = options.datasets or item.datasets
+    if not options.margin > ROUNDING:
+        raise BenchmarkError(f"--margin {options.margin:g}: must be greater than the rounding, {ROUNDING:g}")
     if not datasets:
         raise BenchmarkError(f"report {item.name} needs --dataset")
     made = Made(item)
@@ -145,15 +148,14 @@ def caption_of(runs: Mapping[str, StoredRun]) -> list[str]:
     profiles = sorted({record["profile"] for record in records})
     date = max(str(record["started"]) for record in records)[:10]
     return [
-        f"{' and '.join(sources)} data, {' and '.join(profiles)} profile, "
-        f"{of_seeds}, computed until {date}."
+        f"{' and '.join(sources)} data, {' and '.join(profiles)} profile, {of_seeds}, computed until {date}."
     ]
 
 
 def method_entries(dataset: str, options: Options, reporter: Reporter) -> tuple[list[str], dict[str, Entry]]:
     """The methods of a dataset's table, and the run of each that is there."""
     names = [n for n in methods_of(dataset, options.published) if not options.methods or n in options.methods]
-    known = METHODS.entries()
+    known = {name: entry for name, entry in METHODS.entries().items() if not entry.problem}
     for name in options.methods:
         METHODS.get(name)
     specs = [replace(options.spec, method=name, dataset=dataset) for name in names if name in known]
@@ -181,7 +183,9 @@ def _methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> 
         entry = entries.get(name)
         theirs = published_numbers(dataset, name, options.published) if judged else {}
         if entry is None:
-            lines.append(Line(title_of(name), None, theirs, reason="the method is not there"))
+            there = METHODS.entries().get(name)
+            reason = there.problem if there is not None else "the method is not there"
+            lines.append(Line(title_of(name), None, theirs, reason=reason))
             continue
         record = entry.run.record if entry.run else None
         lines.append(Line(title_of(name), record, theirs, _note(record), entry.reason, command(entry.spec)))
