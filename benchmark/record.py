@@ -60,6 +60,7 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
             "classes": data.classes,
             "label_form": data.label_form,
             "modalities": list(data.modalities),
+            "named_items": sorted(data.items),
             "shapes": {
                 split.name: {modality.name: [len(modality), modality.dim] for modality in split}
                 for split in data.splits

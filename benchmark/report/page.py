@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from benchmark.card import card
+from benchmark.errors import DataError
 from benchmark.query import answer, reload
 from benchmark.registry import METHODS
 from benchmark.report import drawing, figures
@@ -191,9 +192,15 @@ def _gallery(table: Table, made: Made, options: Options) -> dict[str, Any] | Non
     if not best:
         return None
     run = made.runs[best[0]["key"]]
-    root = options.spec.request.data_root
     names = run.record["modalities"]
-    data = reload(run, root)
+    if names[0] not in run.record["dataset"].get("named_items", ()):
+        return None
+    title = f"Queries of {run.record['method']['title']}"
+    root = options.spec.request.data_root
+    try:
+        data = reload(run, root)
+    except DataError as error:
+        return {"title": title, "text": f"Not shown: {error}", "answers": []}
     shown = [item.symbol for item in data.items.get(names[0], ())]
     if not any(shown):
         return None
@@ -203,7 +210,7 @@ def _gallery(table: Table, made: Made, options: Options) -> dict[str, Any] | Non
         target = names[1:][number % (len(names) - 1)]
         answers.append(answer(run, names[0], target, f"row:{row}", data_root=root))
     return {
-        "title": f"Queries of {run.record['method']['title']}",
+        "title": title,
         "text": "Test queries at even distances in the file, and the ten items ranked first. The character "
         "stands for the item; the method saw features of the modality named, not the character.",
         "answers": answers,
