@@ -95,7 +95,7 @@ def compare_pairs(
         if size != next(iter(sizes.values())):
             first = next(iter(sizes))
             raise BenchmarkError(
-                f"{first} has {sizes[first]} queries, {name} has {size}: only runs on the same queries compare"
+                f"{first} has {sizes[first]} queries, {name} has {size}; they must be the same queries"
             )
     differences = np.stack([values[a] - values[b] for a, b in pairs])
     ends = bootstrap(differences, level=level, resamples=resamples, seed=seed)

@@ -147,7 +147,7 @@ def equivalence(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number (Holm, 1979), in the order given.
+    """Correct p values for their number (Holm, 1979); they stay in the order given.
 
     The probability of one false rejection or more in the whole family stays below the level, whatever the
     dependence between the tests.
