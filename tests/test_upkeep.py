@@ -227,6 +227,9 @@ def test_reading_a_shared_phase_is_a_use(store):
     params, epochs, _ = load_phase(folder, "used", torch.device("cpu"))
     np.testing.assert_array_equal(params["w"], np.ones((1, 2)))
     assert epochs == [3]
+    assert (
+        time.time() - (folder / "used.npz").stat().st_mtime < DAY
+    )  # whether or not the disk keeps access times
     assert load_phase(folder, "never", torch.device("cpu")) is None
     assert [each.path.name for each in collect(store).removed] == ["unused.npz"]
     assert collect(store, older_than=0).removed[0].path.name == "used.npz"
