@@ -49,9 +49,15 @@ def save_phase(
 
 def load_phase(folder: Path | None, name: str, device: torch.device) -> Saved | None:
     """What ``save_phase`` wrote under this name, or ``None``."""
-    if folder is None or not _file(folder, name).exists():
+    if folder is None:
         return None
-    with np.load(_file(folder, name), allow_pickle=False) as stored:
+    try:
+        stream = _file(folder, name).open("rb")
+    except FileNotFoundError:
+        return None
+    if os.utime in os.supports_fd and os.access(stream.name, os.W_OK):
+        os.utime(stream.fileno())  # `results gc` removes what was not used for long
+    with stream, np.load(stream, allow_pickle=False) as stored:
         facts = json.loads(stored["facts"].tobytes())
         params = {
             key.removeprefix("param/"): torch.from_numpy(stored[key]).to(device)

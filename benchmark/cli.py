@@ -38,6 +38,7 @@ from benchmark.cli_options import (
 from benchmark.cli_prior import prior_app
 from benchmark.cli_query import query
 from benchmark.cli_report import report
+from benchmark.cli_results import results_app
 from benchmark.cli_show import show, show_config
 from benchmark.cli_study import study
 from benchmark.errors import BenchmarkError, UnknownNameError
@@ -57,6 +58,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, verify, describe.")
 app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
 app.add_typer(prior_app, name="prior", help="The class prior of a stored run: export.")
+app.add_typer(results_app, name="results", help="Stored runs: list (alone), show, export, import, rm, gc.")
 app.command()(query)
 app.command()(report)
 app.command()(show)
@@ -162,28 +164,6 @@ def _run_folds(
     from benchmark import show
 
     show.pooled(document)
-
-
-@app.command()
-def results(results: Results = None, as_json: AsJson = False) -> None:
-    """What is stored."""
-    from benchmark.store import Store
-
-    store = Store(results)
-    runs, problems = store.all()
-    for problem in problems:
-        sys.stderr.write(f"WARNING: {problem}\n")
-    if as_json:
-        heavy = ("history", "config")
-        light = [{k: v for k, v in run.record.items() if k not in heavy} for run in runs]
-        stored = [{**record, "stored": str(run.folder)} for record, run in zip(light, runs, strict=True)]
-        emit({"root": str(store.root), "runs": stored, "damaged": problems}, as_json)
-        return
-    from benchmark import show
-
-    if not runs:
-        show.console().print(f"nothing stored in {store.root}", soft_wrap=True)
-    show.stored([run.record for run in runs])
 
 
 @app.command()

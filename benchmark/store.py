@@ -78,7 +78,7 @@ class Store:
         folder = self.folder(key)
         if not folder.is_dir():
             return None
-        run = _read(folder)
+        run = read_run(folder)
         if run.record["key"] != key:
             raise _damaged(folder, f"it holds the run {run.record['key']}")
         return run
@@ -95,7 +95,7 @@ class Store:
         if len(found) > 1:
             names = ", ".join(folder.name for folder in found[:5])
             raise BenchmarkError(f"{len(found)} stored runs start with {text!r}: {names}")
-        run = _read(found[0]) if found else None
+        run = read_run(found[0]) if found else None
         if run is None or not str(run.record["key"]).startswith(text):
             raise BenchmarkError(f"no stored run starts with {text!r} in {self.root}; `results` lists them")
         return run
@@ -108,7 +108,7 @@ class Store:
             if folder.name.startswith(".") or not folder.is_dir():
                 continue
             try:
-                runs.append(_read(folder))
+                runs.append(read_run(folder))
             except DamagedRecordError as error:
                 problems.append(str(error))
         return sorted(runs, key=lambda run: str(run.record.get("started", ""))), problems
@@ -157,9 +157,9 @@ class Store:
         """
         from filelock import FileLock, Timeout  # comes with torch, which every run needs
 
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{key[:16]}.lock")
+        file = self.lock_file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -170,6 +170,28 @@ class Store:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def try_lock(self, key: str) -> Iterator[bool]:
+        """Hold the run with this key unless another process does; gives whether it is held now."""
+        from filelock import FileLock, Timeout
+
+        file = self.lock_file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def lock_file(self, key: str) -> Path:
+        """What is locked while the run with this key is worked on."""
+        return self.root / ".locks" / f"{key[:16]}.lock"
 
     def save(self, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> StoredRun:
         """Store a finished run, replacing an earlier one with the same key. Call with its lock held.
@@ -187,26 +209,53 @@ class Store:
         if objects := [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]:
             raise TypeError(f"array {objects[0]!r} holds Python objects; only numbers are stored")
         text = json.dumps(record, indent=1, allow_nan=False)
-        prefix = f".new-{key[:16]}-"
-        for leftover in self.root.glob(f"{prefix}*"):
-            shutil.rmtree(leftover)
-        temporary, replaced = self.root / f"{prefix}{os.getpid()}", self.root / f"{prefix}replaced"
+        self._clear_new(key)
+        temporary = self.root / f".new-{key[:16]}-{os.getpid()}"
         temporary.mkdir()
         with (temporary / "record.json").open("wb") as file:
             file.write(text.encode())
-            _flush(file)
+            flush(file)
         with (temporary / "arrays.npz").open("wb") as file:
             np.savez_compressed(file, **dict[str, Any](arrays))
-            _flush(file)
-        _flush_folder(temporary)
-        folder = self.folder(key)
+            flush(file)
+        flush_folder(temporary)
+        self._put(temporary, key)
+        return StoredRun(self.folder(key), json.loads(text))
+
+    def adopt(self, folder: Path, key: str) -> None:
+        """Move a whole, flushed run folder into place, replacing an earlier one. Call with its lock held.
+
+        Args:
+            folder: On the same file system as the store.
+            key: Of the run.
+        """
+        self._clear_new(key)
+        self._put(folder, key)
+
+    def remove(self, key: str) -> None:
+        """Delete a run and its checkpoints. Call with its lock held.
+
+        Whatever moment it is killed at, the folder is whole or gone.
+        """
+        self._clear_new(key)
+        removed = self.root / f".new-{key[:16]}-removed"
+        self.folder(key).rename(removed)
+        flush_folder(self.root)
+        shutil.rmtree(removed)
+        self.clear_partial(key)
+
+    def _clear_new(self, key: str) -> None:
+        for leftover in self.root.glob(f".new-{key[:16]}-*"):
+            shutil.rmtree(leftover)
+
+    def _put(self, temporary: Path, key: str) -> None:
+        folder, replaced = self.folder(key), self.root / f".new-{key[:16]}-replaced"
         if folder.exists():
             folder.rename(replaced)  # a folder cannot be renamed onto one with content
         temporary.rename(folder)
         shutil.rmtree(replaced, ignore_errors=True)
-        _flush_folder(self.root)
+        flush_folder(self.root)
         self.clear_partial(key)
-        return StoredRun(folder, json.loads(text))
 
 
 def default_root() -> Path:
@@ -222,7 +271,12 @@ def checkout() -> Path | None:
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
-def _read(folder: Path) -> StoredRun:
+def read_run(folder: Path) -> StoredRun:
+    """The run in a folder; its arrays are not looked into.
+
+    Raises:
+        DamagedRecordError: It holds something else than a whole record.
+    """
     try:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -240,12 +294,14 @@ def _damaged(folder: Path, why: str) -> DamagedRecordError:
     return DamagedRecordError(f"{folder}: damaged run record ({why}); delete the folder or use --force")
 
 
-def _flush(file: IO[bytes]) -> None:
+def flush(file: IO[bytes]) -> None:
+    """Have the system write a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Have the system write to the disk which files a folder holds, where it can be asked to."""
     if os.name != "posix":  # only there can a folder be opened to be flushed
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -33,13 +33,15 @@ def commands(text):
 
 
 def resolve(arguments):
-    """The command that the first words name, and the words left."""
+    """The command that the first words name, and the words left; some groups are commands by themselves."""
     import typer
 
     from benchmark.cli import app
 
     command = typer.main.get_command(app)
     while hasattr(command, "commands"):
+        if command.invoke_without_command and (not arguments or arguments[0].startswith("-")):
+            break
         command = command.commands[arguments.pop(0)]
     return command, arguments
 
