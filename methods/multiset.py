@@ -85,18 +85,43 @@ def principal_axes(features: Tensor, counts: Tensor, energy: float = 1.0) -> Axe
     mean = weights @ features / count
     raw = float(weights @ features.square().sum(1)) / count
     rows = (features - mean) * weights.sqrt()[:, None]
+    total = float(rows.square().sum()) / count
+    squares, vectors, wide = _leading(rows, count * raw, energy)
+    left = vectors if wide else rows @ vectors / squares.sqrt()
+    return Axes(mean, rows, left.contiguous(), squares / count, total, count)
+
+
+def principal_basis(features: Tensor, energy: float = 1.0) -> Tensor:
+    """Orthonormal directions V of the principal axes, ``(D, r)``.
+
+    Args:
+        features: ``(n, D)`` float64; centred here.
+        energy: Share of the variance to keep.
+    """
+    rows = features - features.mean(0)
+    squares, vectors, wide = _leading(rows, float(features.square().sum()), energy)
+    return rows.T @ vectors / squares.sqrt() if wide else vectors.contiguous()
+
+
+def _leading(rows: Tensor, raw: float, energy: float) -> tuple[Tensor, Tensor, bool]:
+    """Leading eigenvalues and eigenvectors of the smaller Gram matrix of centred rows.
+
+    Args:
+        rows: ``(m, D)``.
+        raw: Sum of squares before centring, against which variance may be rounding only.
+        energy: Share of the variance to keep.
+
+    Returns:
+        S^2 ``(r,)``, decreasing; U ``(m, r)`` or V ``(D, r)``; and whether it is U.
+    """
     wide = rows.shape[0] <= rows.shape[1]
     squares, vectors = torch.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
     squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
-    variances = squares / count
-    total = float(rows.square().sum()) / count
-    kept = int((variances > max(VARIANCE_FLOOR * float(variances[0]), ROUNDING * raw)).sum())
+    kept = int((squares > max(VARIANCE_FLOOR * float(squares[0]), ROUNDING * raw)).sum())
     if energy < 1 and kept:
-        share = variances.cumsum(0) / variances.sum()
+        share = squares.cumsum(0) / squares.sum()
         kept = min(kept, int((share < energy).sum()) + 1)
-    vectors = vectors[:, :kept]
-    left = vectors if wide else rows @ vectors / squares[:kept].sqrt()
-    return Axes(mean, rows, left.contiguous(), variances[:kept], total, count)
+    return squares[:kept], vectors[:, :kept], wide
 
 
 def couple_joint(table: Sequence[Tensor], counts: Sequence[Tensor]) -> Couple:

@@ -1,0 +1,334 @@
+"""MMSAE: what the mathematics says of it, and its unsafe spots."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.contract import check_method
+from benchmark.data import Modality, Split
+from benchmark.dataset import DataRequest
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.method import Run
+from benchmark.metrics import evaluate_one
+from benchmark.recipe import resolve
+from benchmark.registry import METHODS
+from datasets.wikipedia_classic import WikipediaClassic
+from methods.mmsae import (
+    MMSAE,
+    MMSAEConfig,
+    Preparation,
+    View,
+    alternate,
+    best_codes,
+    objective,
+    semantic_codes,
+)
+from methods.multiset import principal_basis
+from tests.methods.data import make_split, one_hot, rows
+
+ALPHA, BETA = 0.2, 0.7
+PAIR = {"image": (30, 8), "text": (30, 5)}
+
+
+def paired(seed=0, *, name="train", **options):
+    split = make_split(PAIR, seed=seed, name=name, **options)
+    parts = {m.name: replace(m, pair_ids=np.arange(30)) for m in split}
+    return replace(split, modalities=parts)
+
+
+def fit(train=None, seeds=(1,), **values):
+    train = train or paired()
+    run = Run(seeds)
+    method = MMSAE.from_values(values)
+    method.check(train)
+    return method.fit(train, train, run), run
+
+
+def scores(model, split, a="image", b="text"):
+    x = {m.name: torch.from_numpy(m.features).double() for m in split}
+    return model.similarity(a, x[a], b, x[b])
+
+
+def close(got, want, tolerance=1e-9):
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+
+
+def problem(n=20, h=3):
+    """Two modalities and codes at random."""
+    parts = [rows(n, 6, 1), rows(n, 4, 2)]
+    return [View.of(x) for x in parts], rows(n, h, 3)
+
+
+# --- the two stages ---------------------------------------------------------------------------------------
+
+
+def test_first_stage_follows_the_definition():
+    views, _ = problem()
+    y = one_hot(np.arange(20) % 4, 4)
+    centred = y - y.mean(0)
+    n = torch.zeros(4, 4, dtype=torch.float64)
+    for view in views:
+        hat = view.x @ torch.linalg.inv(view.x.T @ view.x + 0.5 * torch.eye(view.x.shape[1])) @ view.x.T
+        n += centred.T @ hat @ centred
+    left, values, _ = torch.linalg.svd(n)
+    got, spectrum = semantic_codes(views, y, 2, 0.5)
+    close(spectrum, values)
+    close(got @ got.T, centred @ left[:, :2] @ left[:, :2].T @ centred.T)
+
+
+@pytest.mark.parametrize("h", [3, 8])  # 8: more codes than axes, and U'U of full rank
+def test_encoders_solve_their_equation(h):
+    views, codes = problem(h=h)
+    for view in views:
+        p = view.encoder(codes, ALPHA)
+        residual = ALPHA * codes.T @ codes @ p + p @ view.x.T @ view.x - (1 + ALPHA) * codes.T @ view.x
+        assert residual.abs().max() < 1e-9
+
+
+def test_every_half_step_is_a_stationary_point():
+    views, semantic = problem()
+    codes = semantic
+    for _ in range(3):
+        encoders = [view.encoder(codes, ALPHA).requires_grad_() for view in views]
+        value = objective(views, encoders, codes, semantic, ALPHA, BETA)
+        for gradient in torch.autograd.grad(value, encoders):
+            assert gradient.abs().max() < 1e-9
+        encoders = [p.detach() for p in encoders]
+        codes = best_codes(views, encoders, semantic, ALPHA, BETA).requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(views, encoders, codes, semantic, ALPHA, BETA), codes)
+        assert gradient.abs().max() < 1e-9
+        codes = codes.detach()
+
+
+def test_objective_is_a_sum_over_entries_with_the_gradient_of_autograd():
+    views, semantic = problem(n=5, h=2)
+    encoders, codes = [rows(2, 6, 4), rows(2, 4, 5)], rows(5, 2, 6)
+    want = BETA * sum(float(d) ** 2 for d in (codes - semantic).flatten())
+    for view, p in zip(views, encoders, strict=True):
+        for i in range(5):
+            want += float(((p @ view.x[i] - codes[i]) ** 2).sum())
+            want += ALPHA * float(((view.x[i] - p.T @ codes[i]) ** 2).sum())
+    assert float(objective(views, encoders, codes, semantic, ALPHA, BETA)) == pytest.approx(want)
+    free = [p.clone().requires_grad_() for p in (*encoders, codes)]
+    assert torch.autograd.gradcheck(lambda p, q, u: objective(views, [p, q], u, semantic, ALPHA, BETA), free)
+
+
+def test_objective_never_increases():
+    views, semantic = problem()
+    _, _, trace = alternate(views, semantic, ALPHA, BETA, 20)
+    assert len(trace) == 40
+    assert np.all(np.diff(trace) <= 1e-12 * trace[0])
+    (_,), run = fit(h=2, alpha=0.5)
+    assert np.all(np.diff(run.notes["fits"][0]["objective"]) <= 0)
+
+
+def test_without_decoders_encoders_are_least_squares():
+    views, semantic = problem()
+    for view in views:
+        close(view.encoder(semantic, 0.0), torch.linalg.lstsq(view.x, semantic).solution.T)
+
+
+def test_rotations_of_codes_and_axes_turn_the_encoders():
+    views, semantic = problem()
+    turn = torch.linalg.qr(rows(3, 3, 7)).Q
+    encoders, codes, trace = alternate(views, semantic, ALPHA, BETA, 4)
+    turned, turned_codes, turned_trace = alternate(views, semantic @ turn, ALPHA, BETA, 4)
+    np.testing.assert_allclose(trace, turned_trace)
+    close(turned_codes, codes @ turn)
+    for p, q in zip(encoders, turned, strict=True):
+        close(q, turn.T @ p)
+    flips = [torch.tensor([1.0, -1] * (view.x.shape[1] // 2)).double() for view in views]
+    flipped, _, _ = alternate(
+        [View.of(v.x * f) for v, f in zip(views, flips, strict=True)], semantic, ALPHA, BETA, 4
+    )
+    for p, q, f in zip(encoders, flipped, flips, strict=True):
+        close(q, p * f)
+
+
+def test_with_as_many_codes_as_classes_the_first_stage_only_rotates():
+    train = paired()
+    (model,), _ = fit(train)
+    views, inputs = [], []
+    for m in train:
+        x = torch.from_numpy(m.features).double()
+        x = Preparation.of(x, "l2_center")(x)
+        basis = principal_basis(x, 0.99)
+        close(basis.T @ basis, torch.eye(basis.shape[1]).double())
+        inputs.append(x @ basis)
+        views.append(View.of(inputs[-1]))
+    y = one_hot(train["image"].labels, 3)
+    (p, q), _, _ = alternate(views, y - y.mean(0), 0.01, 1.0, 5)
+    close(scores(model, train), inputs[0] @ p.T @ q @ inputs[1].T)
+    (wider,), run = fit(train, h=10)  # there are no more codes than classes
+    assert run.notes["fits"][0]["h"] == 3
+    close(scores(wider, train), scores(model, train))
+    (narrow,), _ = fit(train, h=1)
+    assert (scores(narrow, train) - scores(model, train)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (6, 9)])  # taller and wider than square
+def test_principal_basis_is_that_of_an_svd(shape):
+    x = rows(*shape) + 5
+    _, s, right = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    count = int(((s**2).cumsum(0) / (s**2).sum() < 0.9).sum()) + 1
+    got = principal_basis(x, 0.9)
+    close(got @ got.T, right[:count].T @ right[:count])
+
+
+def test_centred_features_need_no_second_decomposition():
+    x = rows(30, 8)
+    centred = View.of((x - x.mean(0)) @ principal_basis(x))
+    assert torch.equal(centred.vectors, torch.eye(8).double())
+    raw = View.of((x + 5) @ principal_basis(x))
+    for view in (centred, raw):
+        squares = view.x.T @ view.x
+        close(view.vectors @ view.values.diag() @ view.vectors.T, squares, 1e-10)
+
+
+# --- preparation ------------------------------------------------------------------------------------------
+
+
+def test_preparations():
+    x = rows(9, 4) + 3
+    x[:, 2] = 0.3
+    unit = x / x.norm(dim=1, keepdim=True)
+    close(Preparation.of(x, "l2_center")(x), unit - unit.mean(0))
+    close(Preparation.of(x, "center")(x), x - x.mean(0))
+    assert torch.equal(Preparation.of(x, "none")(x), x)
+    scaled = Preparation.of(x, "zscore")(x)
+    assert not scaled[:, 2].any()
+    kept = x[:, [0, 1, 3]]
+    close(scaled[:, [0, 1, 3]], (kept - kept.mean(0)) / kept.std(0, correction=0))
+
+
+@pytest.mark.parametrize("prepare", ["l2_center", "none", "center"])
+def test_rotating_the_features_changes_nothing(prepare):
+    train = paired()
+    (model,), _ = fit(train, prepare=prepare)
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(8, 8)))[0]
+    image = replace(train["image"], features=(train["image"].features @ turn).astype(np.float32))
+    turned = replace(train, modalities={"image": image, "text": train["text"]})
+    (other,), _ = fit(turned, prepare=prepare)
+    close(scores(other, turned), scores(model, train), 1e-5)
+
+
+# --- the method -------------------------------------------------------------------------------------------
+
+
+def test_classes_are_found_by_the_inner_product():
+    (model,), _ = fit()
+    test = make_split(seed=5, name="test")
+    forth, back = scores(model, test), scores(model, test, "text", "image")
+    close(forth, back.T)
+    assert (test["text"].labels[forth.argmax(1)] == test["image"].labels).mean() > 0.8
+    x = {m.name: torch.from_numpy(m.features) for m in test}
+    z = {m: model.embed(m, x[m]) for m in ("image", "text")}
+    single = model.similarity("image", x["image"], "text", x["text"])
+    assert single.dtype == z["image"].dtype == torch.float32
+    close(single, z["image"] @ z["text"].T, 1e-5)
+    assert not torch.allclose(single, torch.cosine_similarity(z["image"][:, None], z["text"][None], dim=2))
+
+
+def test_partners_are_found_by_their_ids():
+    train = paired()
+    order = np.random.default_rng(0).permutation(30)
+    moved = replace(train, modalities={"image": train["image"], "text": train["text"].take(order)})
+    (one,), run = fit(train)
+    (two,), _ = fit(moved)
+    close(scores(two, train), scores(one, train))
+    assert "rows_without_partner" not in run.notes["fits"][0]
+    fewer = replace(train, modalities={"image": train["image"], "text": train["text"].take(np.arange(24))})
+    (_,), run = fit(fewer)
+    assert run.notes["fits"][0]["rows_without_partner"] == {"image": 6}
+
+
+def test_seeds_matter_only_where_rows_are_matched_by_class():
+    (one, two), run = fit(seeds=(1, 2))
+    assert one is two
+    assert [each["seed"] for each in run.notes["fits"]] == [None]
+    train = make_split({"image": (30, 8), "text": (21, 5)})
+    (one, two, three), run = fit(train, seeds=(1, 2, 1))
+    assert one is three
+    assert [each["seed"] for each in run.notes["fits"]] == [1, 2]
+    assert not torch.allclose(scores(one, train), scores(two, train))
+    assert (train["text"].labels[scores(one, train).argmax(1)] == train["image"].labels).mean() > 0.8
+
+
+def test_several_labels_per_item():
+    train = paired(multi=True)
+    labels = train["image"].labels.copy()
+    labels[::3, 0] = 1
+    several = replace(train, modalities={m.name: replace(m, labels=labels) for m in train})
+    (model,), _ = fit(several)
+    assert torch.isfinite(scores(model, several)).all()
+    with pytest.raises(UnsupportedError, match="one label per item"):
+        fit(make_split(PAIR, multi=True))
+
+
+@pytest.mark.parametrize("prepare", ["l2_center", "none", "center", "zscore"])
+@pytest.mark.parametrize("energy", [0.99, 1.0])
+def test_constant_columns_empty_rows_and_duplicates_give_numbers(prepare, energy):
+    parts = {}
+    for m in paired():
+        x = m.features.copy()
+        x[:, 0], x[:, 1], x[0], x[3] = 1, 0, 0, x[4]
+        parts[m.name] = replace(m, features=x)
+    (model,), _ = fit(Split("train", parts, 3), prepare=prepare, energy=energy)
+    assert torch.isfinite(scores(model, Split("test", parts, 3))).all()
+
+
+@pytest.mark.parametrize("prepare", ["l2_center", "none", "center", "zscore"])
+def test_a_modality_that_never_varies_embeds_as_zero(prepare):
+    train = paired()
+    constant = Modality("text", np.full((30, 5), 0.3, np.float32), train["text"].labels, np.arange(30))
+    flat = replace(train, modalities={"image": train["image"], "text": constant})
+    (model,), run = fit(flat, prepare=prepare)
+    assert run.notes["fits"][0]["axes"]["text"] == 0
+    assert model.embed("text", torch.from_numpy(train["text"].features)).shape == (30, 3)
+    assert not scores(model, train).any()
+
+
+def test_contract():
+    failed = [result for result in check_method(METHODS.get("mmsae")) if not result.passed]
+    assert not failed
+
+
+def test_configuration():
+    wrong = {
+        "prepare": "log", "energy": 0.0, "h": -1, "passes": 0,
+        "ridge": 0.0, "alpha": -1.0, "beta": float("nan"),
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with pytest.raises(RecipeError, match=f"mmsae: {name} must"):
+            MMSAE.from_values({name: value})
+    values = {name: v.value for name, v in resolve(METHODS.get("mmsae"), "xmedia", "paper").items()}
+    del values["subsample"]
+    assert MMSAEConfig(**values) == MMSAEConfig()
+    assert resolve(METHODS.get("mmsae"), "wikipedia", "paper")["h"].value == 10
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        ("l2_center", (0.291, 0.220)),
+        ("none", (0.282, 0.213)),
+        ("center", (0.283, 0.212)),
+        ("zscore", (0.285, 0.216)),
+    ],
+)
+def test_classic_wikipedia(prepare, expected, data_folder, device):
+    """Literature split, numbers of an independent computation."""
+    dataset = WikipediaClassic()
+    folder = data_folder("wikipedia_classic")
+    data = dataset.load(dataset.locate(DataRequest("official", folder, "literature")))
+    run = Run(device=device)
+    (model,) = MMSAE(MMSAEConfig(prepare=prepare)).fit(data.train, data.val, run)
+    x = {m.name: run.tensor(m.features) for m in data.test}
+    y = {m.name: torch.from_numpy(m.labels).to(device) for m in data.test}
+    for (a, b), number in zip((("image", "text"), ("text", "image")), expected, strict=True):
+        similarity = model.similarity(a, x[a], b, x[b])
+        found = evaluate_one(None, y[a], None, y[b], similarity=similarity, measures=("map@all",))
+        assert found.mean("map@all") == pytest.approx(number, abs=0.002)
