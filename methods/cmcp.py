@@ -271,6 +271,7 @@ class CMCPRetriever(Retriever):
     modalities="two",
     kinds=("image", "text"),
     trained=False,
+    transductive=True,
     multilabel=False,
     version=1,
     doi="10.1109/ICASSP.2012.6288383",
