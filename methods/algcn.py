@@ -3,17 +3,17 @@
 S. Qian, D. Xue, Q. Fang, C. Xu, IEEE Transactions on Multimedia 24, 2022, pp. 3520-3532. Public code:
 LivXue/ALGCN@ddbfd2e6.
 
-One linear layer and a ReLU per modality give embeddings u and v. A graph over the classes, static edges A from
-the co-occurrence of labels plus learned ones B, gives one classifier per class (``methods/graph.py``), and p, q
-are the cosines of u and v with these. Over a batch of n pairs
+One linear layer and a ReLU per modality give embeddings u and v. A graph over the classes, static edges A
+from the co-occurrence of labels plus learned ones B, gives one classifier per class (``methods/graph.py``),
+and p, q are the cosines of u and v with these. Over a batch of n pairs
 
     J = J1 + alpha J2 + super_weight J3
     J1 = mean_i ||p_i - y_i|| + mean_i ||q_i - y_i||                        (norms that are not squared)
     J2 = l(U, U) + l(U, V) + l(V, V)            (DSCMR's likelihood of cosines, half_cosine_likelihood)
     J3 = sum_l (1/C^2) sum_ij (Ahat_ij - min(A_ij + m^l_ij, 0.5))^2,   m^l_ij ~ Bernoulli(negative_rate)
 
-where ``Ahat`` is ``relu(A + gamma B)`` normalised, and the masks m are drawn anew for each of the layers l and
-every step. J3 moves B alone. Retrieval compares u and v by cosine; the classifiers are not used.
+where ``Ahat`` is ``relu(A + gamma B)`` normalised, and the masks m are drawn anew for each of the layers l
+and every step. J3 moves B alone. Retrieval compares u and v by cosine; the classifiers are not used.
 
 Where this differs from the public code:
 - the kept epoch has the best validation MAP (there: best test MAP, which is not offered here);
@@ -23,8 +23,8 @@ Where this differs from the public code:
 - where training labels are noisy, each modality's terms use its own.
 
 Kept on purpose: P in A is normalised over columns and J3 compares ``Ahat``, a transpose, with A itself
-(``condition`` has the usual orientation; labels of one class per item do not care). J3 pulls edges towards 0.1,
-which many classes cannot meet after normalisation. With node features from U[0, 1) the classifiers of
+(``condition`` has the usual orientation; labels of one class per item do not care). J3 pulls edges towards
+0.1, which many classes cannot meet after normalisation. With node features from U[0, 1) the classifiers of
 different classes start nearly parallel, the more so the more classes; ``learned_normal`` avoids it.
 """
 

@@ -78,6 +78,29 @@ def normalized(graph: Tensor) -> Tensor:
     return graph.mT * scale[:, None] * scale[None, :]
 
 
+def above(similarity: Tensor, threshold: float) -> Tensor:
+    """Values below the threshold set to 0."""
+    return torch.where(similarity >= threshold, similarity, 0.0)
+
+
+def cosine_graph(nodes: Tensor, threshold: float) -> Tensor:
+    """Cosines of node features ``(C, d)``, without those below the threshold, ``(C, C)``."""
+    unit = unit_rows(nodes)
+    return above(unit @ unit.mT, threshold)
+
+
+def head_graph(nodes: Tensor, heads: Tensor, threshold: float) -> Tensor:
+    """Mean over heads of the cosines of reweighted node features, without those below the threshold.
+
+    Args:
+        nodes: ``(C, d)``.
+        heads: ``(k, d)``.
+        threshold: Least cosine.
+    """
+    unit = unit_rows(nodes * heads[:, None, :])
+    return above((unit @ unit.mT).mean(dim=0), threshold)
+
+
 class LabelNet(nn.Module):
     """Graph convolutions over the classes, and one classifier per class.
 
