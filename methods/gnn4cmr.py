@@ -106,6 +106,7 @@ class GNN4CMRConfig:
         heads: Reweightings of the node features, for ``i_gnn``.
         decoder_image: Width of the hidden layer of decoders for image, video and 3d.
         decoder_text: Width of the hidden layer of the other decoders.
+        disc_shares: Feature width by width of a discriminator's hidden layers.
         disc_min_width: Least width of a discriminator's hidden layers.
         epochs: Passes over the pairs.
         min_updates: Where ``epochs`` passes have fewer updates than this, there are more passes.
@@ -132,6 +133,7 @@ class GNN4CMRConfig:
     heads: int = 8
     decoder_image: int = 2048
     decoder_text: int = 512
+    disc_shares: tuple[int, ...] = (4, 16)
     disc_min_width: int = 1
     epochs: int = 40
     min_updates: int = 0
@@ -159,8 +161,9 @@ class GNN4CMRConfig:
                 "model i_gnn needs other node_features than learned_uniform (all of whose cosines exceed the "
                 "threshold); class_mean, say"
             )
-        sizes = (self.dim, self.node_dim, self.layers, self.heads, self.decoder_image, self.decoder_text)
-        if min(*sizes, self.disc_min_width, self.epochs, self.batch) < 1 or self.min_updates < 0:
+        widths = (self.dim, self.node_dim, self.decoder_image, self.decoder_text, self.disc_min_width)
+        counts = (self.layers, self.heads, self.epochs, self.batch, *self.disc_shares)
+        if min(*widths, *counts) < 1 or self.min_updates < 0:
             raise ValueError("widths, layers, heads, epochs and batch must be positive")
         if min(self.lr, self.alpha, self.beta, self.intra) < 0 or min(self.tau, self.spread) <= 0:
             raise ValueError("weights and lr must not be negative, tau and spread positive")
@@ -190,7 +193,7 @@ class GNN4CMRNet(nn.Module):
         )
         self.discriminators = nn.ModuleDict()
         for name, d in widths.items():
-            hidden = (max(config.disc_min_width, d // share) for share in (4, 16))
+            hidden = (max(config.disc_min_width, d // share) for share in config.disc_shares)
             self.discriminators[name] = Block((d, *hidden, 2), bare=True)
         learned = config.model == "i_gnn" or not config.node_features.startswith(FILE)
         self.labels = LabelNet(nodes, learned, config.dim, config.layers)
@@ -257,7 +260,7 @@ def forward_pass(
         graph = normalized(0.5 * graph + 0.5 * learned)
     classifiers = functional_call(net.labels, part_of(params, "labels."), (graph,))
     found = {"u": u, "v": v, "p": label_scores(u, classifiers), "q": label_scores(v, classifiers)}
-    # the order of the running statistics: true before made rows for the first judge, after them for the second
+    # true before made rows for the first judge, after them for the second, as running statistics average them
     for name, judge, rows in (
         ("true_a", a, x[0]),
         ("made_a", a, made_a),
