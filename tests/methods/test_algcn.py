@@ -1,0 +1,336 @@
+"""Properties of ALGCN and of label graphs."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.func import functional_call
+
+from benchmark.errors import DataError, RecipeError, UnsupportedError
+from benchmark.method import Run
+from benchmark.protocol import TupleSampler
+from benchmark.training import build_replicas, train_phase
+from methods.algcn import (
+    ALGCN,
+    ALGCNConfig,
+    ALGCNNet,
+    adapted_graph,
+    algcn_phase,
+    draw_masks,
+    embed_with,
+    expected_supervision,
+    objective_terms,
+    sampled_supervision,
+)
+from methods.graph import (
+    LabelNet,
+    class_rows,
+    label_distance,
+    label_scores,
+    normalized,
+    static_graph,
+)
+from methods.layers import part_of
+from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+
+PAIR = {m: SIZES[m] for m in ("image", "text")}
+CONFIG = ALGCNConfig(dim=6, node_dim=4, layers=2)
+
+
+def paired_split(sizes=PAIR, **settings):
+    """Row i of every modality shows item i."""
+    split = make_split(sizes, **settings)
+    pairs = {m.name: replace(m, pair_ids=np.arange(len(m))) for m in split}
+    return replace(split, modalities=pairs)
+
+
+def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
+    method = ALGCN.from_values({**ALGCN.tiny(), **values})
+    train = split or paired_split()
+    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
+    method.check(train)
+    sizes = {m: (9, d) for m, (_, d) in PAIR.items()}
+    val = paired_split(sizes, seed=1, multi=train.label_form == "multi")
+    return method.fit(train, val, run), run
+
+
+def world(n=7, classes=3):
+    """Parameters of a small model with their gradients on, features and labels."""
+    net = ALGCNNet({"image": 5, "text": 4}, torch.rand(classes, 4), CONFIG).double()
+    params = {name: p.detach().requires_grad_() for name, p in net.named_parameters()}
+    params["edges"] = rows(classes, classes, seed=3).requires_grad_()
+    masks = (torch.rand(2, classes, classes) < 0.2).double()
+    y = torch.maximum(one_hot(np.arange(n) % classes, classes), one_hot([0] * n, classes))
+    y[::2] = one_hot(np.arange(n)[::2] % classes, classes)
+    return net, params, {"image": rows(n, 5, 1), "text": rows(n, 4, 2)}, y, masks
+
+
+def objective(net, params, x, y, masks, static=None):
+    static = static_graph(y, 0.4) if static is None else static
+    embed = embed_with(net)
+    features = embed(params, "image", x["image"]), embed(params, "text", x["text"])
+    graph = adapted_graph(static, params["edges"], CONFIG.gamma)
+    classifiers = functional_call(net.labels, part_of(params, "labels."), (graph,))
+    scores = tuple(label_scores(each, classifiers) for each in features)
+    return objective_terms(features, scores, (y, y), sampled_supervision(graph, static, masks), CONFIG)
+
+
+def test_labels_of_one_class_have_no_edges():
+    labels = one_hot([0, 0, 1, 3, 3, 3], 5)  # nobody has class 2 or 4
+    static = static_graph(labels, 0.4)
+    assert torch.equal(static.diagonal(), torch.tensor([1.5, 1.5, 1.0, 1.5, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(
+        adapted_graph(static, torch.zeros(5, 5), 0.5), torch.eye(5, dtype=torch.float64)
+    )
+
+
+def test_edges_follow_the_share_of_a_class():
+    labels = torch.tensor([[1, 0], [1, 0], [1, 1]], dtype=torch.float64)  # all of class 1, a third of class 0
+    assert static_graph(labels, 0.4).tolist() == [[1.5, 0.5], [0.0, 1.5]]
+    assert static_graph(labels, 0.4, "row").tolist() == [[1.5, 0.0], [0.5, 1.5]]
+    assert static_graph(labels, 0.3).tolist() == [[1.5, 0.5], [0.5, 1.5]]
+    column = normalized(static_graph(labels, 0.4))
+    assert column[1, 0] == pytest.approx(0.5 / (2.0 * 1.5) ** 0.5)
+    assert column[0, 1] == 0
+
+
+def test_a_normalised_graph_has_no_scale():
+    graph = rows(4, 4).abs()
+    torch.testing.assert_close(normalized(7 * graph), normalized(graph))
+    loops = torch.zeros(4, 4, dtype=torch.float64)
+    for i, j in itertools.product(range(4), repeat=2):
+        loops[i, j] = graph[j, i] / (graph[i].sum() * graph[j].sum()).sqrt()
+    torch.testing.assert_close(normalized(graph), loops)
+
+
+def test_a_row_of_edges_may_vanish():
+    edges = rows(3, 3)
+    edges[1] = -10
+    edges.requires_grad_()
+    graph = adapted_graph(1.5 * torch.eye(3, dtype=torch.float64), edges, 0.5)
+    gradient = torch.autograd.grad((graph**2).sum(), edges)[0]
+    assert graph.isfinite().all()
+    assert gradient.isfinite().all()
+    assert not gradient[1].any()
+
+
+def test_the_supervision_moves_open_edges_alone():
+    net, params, x, y, masks = world()
+    terms = objective(net, params, x, y, masks)
+    gradients = torch.autograd.grad(terms["supervision"], list(params.values()), allow_unused=True)
+    found = dict(zip(params, gradients, strict=True))
+    assert [name for name, gradient in found.items() if gradient is not None] == ["edges"]
+    closed = static_graph(y, 0.4) + CONFIG.gamma * params["edges"] < 0
+    assert closed.any()
+    assert not found["edges"][closed].any()
+    assert found["edges"][~closed].all()
+
+
+def test_the_order_of_pairs_and_of_classes_does_not_matter():
+    net, params, x, y, masks = world()
+    wanted = objective(net, params, x, y, masks)
+    order = torch.randperm(7)
+    moved = objective(net, params, {m: r[order] for m, r in x.items()}, y[order], masks)
+    turn = torch.tensor([2, 0, 1])
+    turned = {**params, "edges": params["edges"][turn][:, turn]}
+    turned["labels.nodes"] = params["labels.nodes"][turn]
+    classes = objective(net, turned, x, y[:, turn], masks[:, turn][:, :, turn])
+    for name, value in wanted.items():
+        torch.testing.assert_close(moved[name], value)
+        torch.testing.assert_close(classes[name], value)
+
+
+def test_lengths_of_embeddings_do_not_matter():
+    u, v, y = rows(5, 6).relu() + 0.1, rows(5, 6, 1).relu() + 0.1, one_hot([0, 1, 2, 0, 1], 3)
+    classifiers = rows(3, 6, 2)
+
+    def terms(u):
+        scores = label_scores(u, classifiers), label_scores(v, classifiers)
+        return objective_terms((u, v), scores, (y, y), torch.zeros(()), CONFIG)
+
+    longer = torch.cat([100 * u[:2], u[2:]])
+    for name in ("label", "similarity"):
+        torch.testing.assert_close(terms(longer)[name], terms(u)[name], rtol=1e-5, atol=1e-5)
+
+
+def test_sampled_targets_average_to_the_expected_one():
+    static = torch.tensor([[1.5, 0.5], [0.0, 1.5]], dtype=torch.float64)
+    graph, rate = rows(2, 2).requires_grad_(), 0.2
+    mean = torch.zeros((), dtype=torch.float64)
+    for bits in itertools.product((0.0, 1.0), repeat=4):
+        share = rate ** sum(bits) * (1 - rate) ** (4 - sum(bits))
+        masks = torch.tensor(bits, dtype=torch.float64).reshape(1, 2, 2).expand(3, 2, 2)
+        mean = mean + share * sampled_supervision(graph, static, masks)
+    expected = expected_supervision(graph, static, rate, 3)
+    assert (mean - expected).item() == pytest.approx(3 * 0.04 / 4)  # one entry of A is zero
+    torch.testing.assert_close(*(torch.autograd.grad(each, graph)[0] for each in (mean, expected)))
+
+
+def test_masks_follow_the_key():
+    config = ALGCNConfig(negative_rate=0.2)
+    keys = torch.tensor([5, 6])
+    masks = draw_masks(keys, config, 40)
+    assert masks.shape == (3, 40, 40)
+    assert masks.double().mean().item() == pytest.approx(0.2, abs=0.02)
+    assert not torch.equal(masks[0], masks[1])
+    assert torch.equal(masks, draw_masks(keys[:1], config, 40))
+    assert not torch.equal(masks, draw_masks(keys[1:], config, 40))
+
+
+def test_gradients_are_finite_at_zero_rows_and_absent_classes():
+    net, params, x, y, masks = world(classes=4)
+    y = y[:, :3].clone()
+    y = torch.cat([y, torch.zeros(7, 1, dtype=torch.float64)], dim=1)
+    with torch.no_grad():
+        params["encoders.image.bias"].fill_(0)
+        x["image"][0] = 0
+    terms = objective(net, params, x, y, masks)
+    for gradient in torch.autograd.grad(terms["total"], list(params.values())):
+        assert gradient.isfinite().all()
+    perfect = one_hot([0], 3).requires_grad_()
+    assert not torch.autograd.grad(label_distance(perfect, one_hot([0], 3)), perfect)[0].any()
+
+
+def test_gradients():
+    nodes, weight = rows(3, 4).requires_grad_(), rows(4, 5, 1).requires_grad_()
+    edges, u = rows(3, 3, 2).requires_grad_(), rows(6, 5, 3).requires_grad_()
+    net = LabelNet(torch.zeros(3, 4), True, 5, 1).double()
+    static, y = static_graph(one_hot([0, 1, 2], 3), 0.4), one_hot(np.arange(6) % 3, 3)
+    masks = (rows(9, 1).reshape(1, 3, 3) > 1).double()
+
+    def total(nodes, weight, edges, u):
+        graph = adapted_graph(static, edges, 0.5)
+        params = {**dict(net.named_parameters()), "nodes": nodes, "layers.0": weight}
+        classifiers = functional_call(net, params, (graph,))
+        scores = label_scores(u, classifiers), label_scores(2 - u, classifiers)
+        supervision = sampled_supervision(graph, static, masks)
+        return objective_terms((u, 2 - u), scores, (y, y), supervision, CONFIG)["total"]
+
+    assert gradcheck(total, (nodes, weight, edges, u))
+
+
+def test_learned_edges_have_a_learning_rate_of_their_own():
+    train, run = make_split(PAIR), Run(precision="fp64")
+    config = ALGCNConfig(dim=8, node_dim=4, epochs=1, batch=100)
+    net, start = build_replicas(lambda: ALGCNNet({"image": 8, "text": 5}, torch.rand(3, 4), config), [1], run)
+    static = 1.5 * torch.eye(3, dtype=torch.float64)[None]
+    phase = algcn_phase(config, net, TupleSampler(train, run, 100), static)
+    after = train_phase(phase, start, run).params
+    steps = {name: (after[name] - p).abs().max().item() for name, p in start.items()}
+    assert steps.pop("edges") == pytest.approx(5e-3, rel=1e-3)  # Adam's first step is the rate
+    assert list(steps.values()) == pytest.approx([5e-5] * 10, rel=1e-2)
+
+
+@pytest.mark.parametrize("values", [{}, {"negatives": "expected", "multi": True}])
+def test_three_seeds_together_equal_each_alone(values, device):
+    split = paired_split(multi="multi" in values)
+    values = {n: v for n, v in values.items() if n != "multi"}
+    together, _ = fit((1, 2, 3), split, "together", device, **values)
+    alone, _ = fit((1, 2, 3), split, "alone", device, **values)
+    single, _ = fit((2,), split, device=device, **values)
+    for name, (_, d) in PAIR.items():
+        x = rows(11, d).to(device)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
+        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"negatives": "expected"},
+        {"condition": "row"},
+        {"node_features": "learned_normal"},
+        {"node_features": "onehot"},
+        {"node_features": "class_mean"},
+        {"alpha": 0.0},
+        {"super_weight": 0.0},
+    ],
+)
+def test_every_variant_trains_and_differs(values):
+    split = paired_split(multi=True)
+    split["image"].labels[::2, 0] = 1
+    split["text"].labels[::2, 0] = 1
+    base, changed = (fit(split=split, lr_edges=0.1, **each)[0][0] for each in ({}, values))
+    x = rows(5, 8)
+    assert changed.embed("image", x).isfinite().all()
+    assert not torch.equal(base.embed("image", x), changed.embed("image", x))
+
+
+def test_class_means_as_node_features():
+    train, run = make_split(PAIR), Run()
+    found = class_rows("class_mean", train, "text", 7, run)
+    x, labels = train["text"].features.astype(np.float64), train["text"].labels
+    wanted = x[labels == 2].mean(axis=0) - x.mean(axis=0)
+    np.testing.assert_allclose(found[2, :5], wanted / np.linalg.norm(wanted), rtol=1e-5)
+    assert not found[:, 5:].any()
+    assert torch.equal(class_rows("class_mean", train, "text", 3, run), found[:, :3])
+    assert torch.equal(class_rows("onehot", train, "text", 5, run), torch.eye(3, 5))
+    with pytest.raises(UnsupportedError, match="node_dim of at least 3"):
+        class_rows("onehot", train, "text", 2, run)
+
+
+def test_node_features_from_a_file(tmp_path):
+    table = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.save(tmp_path / "words.npy", table)
+    np.savetxt(tmp_path / "words.txt", table)
+    train, run = make_split(PAIR), Run()
+    for name in ("words.npy", "words.txt"):
+        assert torch.equal(
+            class_rows(f"file:{tmp_path / name}", train, "text", 300, run), torch.from_numpy(table)
+        )
+    assert len(run.notes["node_features_sha256"]) == 64
+    source = f"file:{tmp_path / 'words.npy'}"
+    config = ALGCNConfig(node_features=source)
+    net = ALGCNNet({"image": 8}, torch.zeros(3, 2), config)
+    assert [name for name, _ in net.named_buffers()] == ["labels.nodes"]  # not learned
+    assert fit(node_features=source)[0][0].embed("image", rows(2, 8)).isfinite().all()
+    np.save(tmp_path / "other.npy", table[:2])
+    (tmp_path / "words.csv").write_text("a b")
+    np.save(tmp_path / "holes.npy", np.full((3, 2), np.nan))
+    for name, message in [
+        ("other.npy", "expected \\(3, d\\)"),
+        ("words.csv", "could not convert"),
+        ("holes.npy", "finite"),
+        ("none.npy", "No such file"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            class_rows(f"file:{tmp_path / name}", train, "text", 300, run)
+
+
+def test_the_kept_epoch_is_the_best_on_validation_data():
+    settings = {"epochs": 4, "lr": 0.3}
+    best, run = fit(**settings)
+    last, _ = fit(**settings, select="last")
+    curve = [each[0] for each in run.history["algcn"]["val/map"]]
+    assert max(curve) > curve[-1], "the last epoch was the best, so nothing is tested"
+    x = rows(5, 8)
+    assert not torch.allclose(best[0].embed("image", x), last[0].embed("image", x))
+    stopped, _ = fit(epochs=int(np.argmax(curve)) + 1, lr=0.3, select="last")
+    assert torch.equal(best[0].embed("image", x), stopped[0].embed("image", x))
+
+
+def test_training_learns_to_retrieve():
+    retrievers, run = fit(epochs=12, lr=3e-2)
+    assert max(each[0] for each in run.history["algcn"]["val/map"]) > 0.9
+    assert nearest_class_accuracy(retrievers[0]) > 0.8
+
+
+def test_wrong_values_are_refused():
+    for values, message in [
+        ({"negatives": "none"}, "negatives must be one of sampled, expected"),
+        ({"node_features": "glove"}, "node_features must be one of learned_uniform"),
+        ({"condition": "both"}, "condition must be one of"),
+        ({"threshold": 0.0}, "threshold must lie"),
+        ({"negative_rate": 2.0}, "negative_rate must lie"),
+        ({"layers": 0}, "must be positive"),
+        ({"lr": -1.0}, "must not be negative"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            ALGCN.from_values(values)
+    with pytest.raises(UnsupportedError, match="two modalities"):
+        fit(split=make_split())
