@@ -332,6 +332,7 @@ def gnn4cmr_phase(config: GNN4CMRConfig, net: GNN4CMRNet, sampler: Sampler, grap
     year=2023,
     group="paired-oriented",
     modalities="two",
+    pairwise=True,
     version=1,
     doi="10.1109/TPAMI.2022.3188547",
 )
