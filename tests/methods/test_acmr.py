@@ -1,0 +1,339 @@
+"""Properties of ACMR."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.contract import check_method
+from benchmark.errors import RecipeError
+from benchmark.method import Run
+from benchmark.registry import METHODS
+from benchmark.selection import mean_average_precision
+from methods.acmr import ACMR, ACMRConfig, ACMRNet, closeness, objectives, reversal
+from methods.acmr_losses import (
+    differ,
+    dissimilarity,
+    domain_loss,
+    embedding_terms,
+    hardest,
+    label_loss,
+    norm,
+    push,
+    reverse,
+    triplet,
+)
+from tests.methods.data import make_split, one_hot, rows
+
+PAIR = {"image": (30, 8), "text": (30, 5)}
+CONFIG = ACMRConfig(hidden_image=(7,), hidden_text=(6,), dim=4, hidden_domain=(5, 3))
+Y = one_hot(np.arange(9) % 3, 3)
+X = rows(9, 8, 1), rows(9, 5, 2)
+VARIANTS = [
+    {"embedding_loss": "triplet"},
+    {"embedding_loss": "paper"},
+    {"update": "joint"},
+    {"update": "alternate"},
+    {"train_classifier": True},
+    {"true_distance": True, "dissimilar_weight": 5.0},
+    {"reshuffle": False},
+]
+
+
+def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
+    method = ACMR.from_values({**ACMR.tiny(), **values})
+    train = split or make_split(PAIR)
+    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
+    method.check(train)
+    val = make_split({"image": (9, 8), "text": (9, 5)}, seed=1, multi=train.label_form == "multi")
+    return method.fit(train, val, run), run
+
+
+def network(config=CONFIG, seed=0):
+    torch.manual_seed(seed)
+    net = ACMRNet(config, (8, 5), 3).double()
+    return net, {n: p.detach().requires_grad_() for n, p in net.named_parameters()}
+
+
+def step(config, params, net, reversal_now=0.5):
+    """Per objective the gradients of its total by name; ``None`` for what the total does not depend on."""
+    batch = {"x/image": X[0], "x/text": X[1], "y/image": Y, "y/text": Y}
+    now = {"reversal": torch.tensor(reversal_now, dtype=torch.float64)}
+    found = []
+    for objective in objectives(config, net):
+        names = [n for n in params if objective.moves(n)]
+        total = objective.loss(params, batch, now)["total"]
+        gradients = torch.autograd.grad(total, [params[n] for n in names], allow_unused=True)
+        found.append(dict(zip(names, gradients, strict=True)))
+    return found
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "triplet", "paper"])
+def test_split_keeps_the_adversary_away_from_the_projectors(loss):
+    config = ACMRConfig(**{**vars(CONFIG), "embedding_loss": loss})
+    net, params = network(config)
+    (first,) = step(config, params, net, 0.1)
+    assert not any(name.startswith("label.") for name in first)
+    _, others = network(config, seed=1)
+    changed = {n: others[n] if n.startswith("domain.") else p for n, p in params.items()}
+    (second,) = step(config, changed, net, 0.9)
+    for name, gradient in first.items():
+        assert gradient.any()
+        assert torch.equal(gradient, second[name]) != name.startswith("domain."), name
+
+
+def test_joint_reverses_the_gradient_behind_the_adversary_only():
+    config = ACMRConfig(**{**vars(CONFIG), "update": "joint", "label_weight": 0.0, "similar_weight": 0.0})
+    config = ACMRConfig(**{**vars(config), "dissimilar_weight": 0.0})  # nothing but L_dom is left
+    net, params = network(config)
+    plain = domain_loss(*(net.domain(part(x)) for part, x in zip((net.image, net.text), X, strict=True)))
+    wanted = dict(
+        zip(params, torch.autograd.grad(plain, list(net.parameters()), allow_unused=True), strict=True)
+    )
+    (got,) = step(config, params, net, 0.7)
+    for name, gradient in got.items():
+        if name.startswith("label."):
+            assert not gradient.any()
+        else:
+            factor = 1 if name.startswith("domain.") else -0.7
+            torch.testing.assert_close(gradient, factor * wanted[name])
+
+
+def test_alternate_moves_one_side_against_the_other():
+    config = ACMRConfig(**{**vars(CONFIG), "update": "alternate", "label_weight": 0.0, "similar_weight": 0.0})
+    config = ACMRConfig(**{**vars(config), "dissimilar_weight": 0.0})
+    net, params = network(config)
+    plain = domain_loss(*(net.domain(part(x)) for part, x in zip((net.image, net.text), X, strict=True)))
+    wanted = dict(
+        zip(params, torch.autograd.grad(plain, list(net.parameters()), allow_unused=True), strict=True)
+    )
+    projectors, adversary = step(config, params, net)
+    assert {n.partition(".")[0] for n in projectors} == {"image", "text", "label"}
+    assert {n.partition(".")[0] for n in adversary} == {"domain"}
+    for name, gradient in {**projectors, **adversary}.items():
+        if not name.startswith("label."):
+            factor = 1 if name.startswith("domain.") else -1
+            torch.testing.assert_close(gradient, factor * wanted[name])
+
+
+def test_reversal():
+    x = rows(3, 4).requires_grad_()
+    coefficient = torch.tensor(0.3, dtype=torch.float64)
+    assert torch.equal(reverse(x, coefficient), x)
+    weight = rows(3, 4, 1)
+    gradient = torch.autograd.grad((reverse(x, coefficient) * weight).sum(), x)[0]
+    torch.testing.assert_close(gradient, -0.3 * weight)
+    assert reversal(0, 50) == 0
+    assert [reversal(e, 50) for e in range(50)] == sorted(reversal(e, 50) for e in range(50))
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"update": "joint"}, {"update": "alternate"}, {"train_classifier": True}]
+)
+def test_what_training_moves(values):
+    first, run = fit(epochs=1, lr=0.0, **values)
+    last, _ = fit(**values)
+    moved = {n for n, p in last[0].params.items() if not torch.equal(p, first[0].params[n])}
+    still = {n for n in last[0].params if n.startswith("label.")} if not values else set()
+    assert moved == set(last[0].params) - still
+    assert set(run.history["acmr"]) >= {"train/embedding", "train/label", "train/domain", "train/similar"}
+
+
+def test_a_batch_of_one_class_has_nothing_to_push():
+    v, w = rows(5, 4).tanh().requires_grad_(), rows(5, 4, 1).tanh().requires_grad_()
+    different = differ(one_hot([0] * 5, 3), one_hot([0] * 5, 3))
+    for loss in (
+        dissimilarity(v, w, different, 0.1, true_distance=False),
+        triplet(v, w, *hardest(rows(5, 6), different), 0.1, 5.0),
+        push(v, w, *hardest(rows(5, 6), different), 1e3),
+    ):
+        assert loss.item() in (0.0, pytest.approx(0.1))
+        for gradient in torch.autograd.grad(loss, (v, w), allow_unused=True, retain_graph=True):
+            assert gradient is None or not gradient.any()
+    assert dissimilarity(v, w, different, 0.1, true_distance=False).item() == pytest.approx(0.1)
+
+
+def test_a_satisfied_triplet_hinge_is_zero_with_zero_gradient():
+    v = torch.eye(3, 4, dtype=torch.float64).mul_(3).requires_grad_()
+    loss = triplet(v, v.detach() + 1e-3, *hardest(v.detach(), differ(Y[:3], Y[:3])), 0.1, 5.0)
+    assert loss == 0
+    assert not torch.autograd.grad(loss, v)[0].any()
+
+
+def test_norm_is_homogeneous_and_flat_at_zero():
+    x = rows(4, 3)
+    torch.testing.assert_close(norm(3 * x), 3 * norm(x))
+    torch.testing.assert_close(norm(x, 1), torch.linalg.vector_norm(x, dim=1))
+    zero = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
+    assert norm(zero) == 0
+    assert not torch.autograd.grad(norm(zero), zero)[0].any()
+    assert not torch.autograd.grad(norm(zero, 1).sum(), zero)[0].any()
+
+
+def test_losses_of_zero_logits():
+    zero = torch.zeros(6, 2, dtype=torch.float64)
+    assert domain_loss(zero, zero).item() == pytest.approx(2 * math.log(2))
+    logits = torch.zeros(9, 3, dtype=torch.float64)
+    assert label_loss((logits, logits), (Y, Y)).item() == pytest.approx(2 * math.log(3))
+
+
+def test_the_domain_loss_knows_its_classes():
+    sure = torch.tensor([[-9.0, 9.0]])
+    assert domain_loss(sure, -sure) < 1e-6 < domain_loss(-sure, sure)
+
+
+def test_mined_negatives_never_share_a_class():
+    several = Y.clone()
+    several[::2, 0] = 1
+    several[0] = 1  # shares a class with every other
+    for labels in (Y, several):
+        different = differ(labels, labels)
+        found, has = hardest(-rows(9, 4).abs() * torch.arange(9)[:, None], different)
+        for i in range(9):
+            assert bool(has[i]) == bool(different[i].any())
+            assert not has[i] or different[i, found[i]]
+    assert not has[0]
+    assert has[1:].any()
+
+
+def test_mining_takes_the_highest_cosine_even_if_all_are_negative():
+    x = torch.tensor([[1.0, 0.0], [2.0, 0.1], [-1.0, 0.4], [-1.0, 0.1]], dtype=torch.float64)
+    found, has = hardest(x, differ(one_hot([0, 0, 1, 2], 3), one_hot([0, 0, 1, 2], 3)))
+    assert found.tolist() == [2, 2, 3, 2]
+    assert has.all()
+
+
+def terms(config, order, v, w):
+    logits = (v[order, :3], w[order, :3])
+    features = [x[order] for x in X]
+    return embedding_terms(
+        config, (v[order], w[order]), logits, features, (Y[order], Y[order]), (rows(3, 3),)
+    )
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "triplet", "paper"])
+def test_losses_against_plain_loops_in_any_order(loss):
+    config = ACMRConfig(embedding_loss=loss, margin=1.0, similar_weight=2.0, dissimilar_weight=0.5, decay=0.3)
+    v, w = rows(9, 4).tanh(), rows(9, 4, 1).tanh()
+    got = terms(config, torch.arange(9), v, w)["embedding"].item()
+    assert terms(config, torch.randperm(9), v, w)["embedding"].item() == pytest.approx(got)
+    wanted = 0.0
+    for i in range(9):
+        for z in (v, w):
+            wanted -= 100 * z[i, :3].log_softmax(0)[i % 3].item() / 9
+    others = [[j for j in range(9) if j % 3 != i % 3] for i in range(9)]
+
+    def nearest(x, i):
+        return max(others[i], key=lambda j: torch.cosine_similarity(x[i], x[j], dim=0).item())
+
+    distance = [[(v[i] - w[j]).norm().item() for j in range(9)] for i in range(9)]
+    a, b = [nearest(X[0], i) for i in range(9)], [nearest(X[1], i) for i in range(9)]
+    if loss == "contrastive":
+        wanted += 2 * math.sqrt(sum(distance[i][i] ** 2 for i in range(9)))
+        for i in range(9):
+            for j in range(9):
+                d = (v[i].sum() + w[j].sum() - v[i] @ w[j]).item() if j in others[i] else 0
+                wanted += 2 * 0.25 * max(0, 1 - d) / 81 * 1.0
+        wanted -= 0
+    elif loss == "triplet":
+        positive = sum(distance[i][i] ** 2 for i in range(9)) / 2
+        wanted += max(0, 1 + 5 * positive - sum(distance[i][a[i]] ** 2 for i in range(9)) / 2)
+        wanted += max(0, 1 + 5 * positive - sum(distance[b[i]][i] ** 2 for i in range(9)) / 2)
+    else:
+        for i in range(9):
+            wanted += 2 * (2 * distance[i][i] + 0.5 * max(0, 1 - distance[i][a[i]]))
+            wanted += 2 * 0.5 * max(0, 1 - distance[b[i]][i])
+        wanted += 0.3 * rows(3, 3).norm().item()
+    assert got == pytest.approx(wanted)
+
+
+def test_true_distance_is_the_squared_one():
+    v, w = rows(9, 4).tanh(), rows(9, 4, 1).tanh()
+    got = dissimilarity(v, w, differ(Y, Y), 2.0, true_distance=True)
+    distance = torch.where(differ(Y, Y), torch.cdist(v, w) ** 2, 0)
+    torch.testing.assert_close(got, (2.0 - distance).relu().mean())
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "triplet", "paper"])
+def test_gradients(loss):
+    config = ACMRConfig(embedding_loss=loss, label_weight=1.0, dissimilar_weight=2.0, margin=2.0)
+    v, w = rows(9, 4).tanh().requires_grad_(), rows(9, 4, 1).tanh().requires_grad_()
+
+    def total(v, w):
+        return terms(config, torch.arange(9), v, w)["embedding"]
+
+    assert torch.autograd.gradcheck(total, (v, w))
+
+
+def test_ranking_is_by_euclidean_distance():
+    a, b = rows(5, 4), rows(7, 4, 1)
+    distance = torch.cdist(a, b)
+    assert torch.equal(closeness(a, b).argsort(dim=1, descending=True), distance.argsort(dim=1))
+    torch.testing.assert_close(closeness(a, b), (a**2).sum(1, keepdim=True) - distance**2)
+    (model,), _ = fit()
+    x, y = rows(6, 8), rows(4, 5)
+    forth, back = model.similarity("image", x, "text", y), model.similarity("text", y, "image", x)
+    distance = torch.cdist(model.embed("image", x), model.embed("text", y))
+    assert torch.equal(forth.argsort(dim=1, descending=True), distance.argsort(dim=1))
+    assert torch.equal(back.argsort(dim=1, descending=True), distance.T.argsort(dim=1))
+
+
+@pytest.mark.parametrize("values", [{}, *VARIANTS, {"select": "val"}])
+def test_three_seeds_together_equal_each_alone(values, device):
+    together, _ = fit((1, 2, 3), None, "together", device, **values)
+    alone, _ = fit((1, 2, 3), None, "alone", device, **values)
+    single, _ = fit((2,), None, device=device, **values)
+    for name, (_, d) in PAIR.items():
+        x = rows(11, d).to(device)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
+        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+
+
+@pytest.mark.parametrize("values", VARIANTS)
+def test_every_variant_trains_and_differs(values):
+    base, changed = fit()[0][0], fit(**values)[0][0]
+    x = rows(5, 8)
+    assert changed.embed("image", x).isfinite().all()
+    assert not torch.allclose(base.embed("image", x), changed.embed("image", x), rtol=1e-9)
+
+
+def test_the_kept_epoch_has_the_best_validation_map():
+    (model,), run = fit(select="val", epochs=8, lr=3e-2)
+    curve = [each[0] for each in run.history["acmr"]["val/map"]]
+    val = make_split({"image": (9, 8), "text": (9, 5)}, seed=1)
+    x = {m.name: torch.from_numpy(m.features).double() for m in val}
+    relevant = torch.from_numpy(val["image"].labels[:, None] == val["text"].labels[None])
+    scores = model.similarity("image", x["image"], "text", x["text"])
+    back = model.similarity("text", x["text"], "image", x["image"])
+    got = (mean_average_precision(scores, relevant) + mean_average_precision(back, relevant.T)) / 2
+    assert got.item() == pytest.approx(max(curve))
+    assert min(curve) < max(curve)
+
+
+@pytest.mark.parametrize("values", [{}, {"embedding_loss": "triplet"}])
+def test_training_learns_to_retrieve(values):
+    (model,), _ = fit(epochs=40, **values)
+    test = make_split(PAIR, seed=5, name="test")
+    x = {m.name: torch.from_numpy(m.features).double() for m in test}
+    nearest = model.similarity("image", x["image"], "text", x["text"]).argmax(dim=1).numpy()
+    assert (test["text"].labels[nearest] == test["image"].labels).mean() > 0.9
+
+
+def test_wrong_values_are_refused():
+    for values, message in [
+        ({"embedding_loss": "hinge"}, "embedding_loss must be one of contrastive, triplet, paper"),
+        ({"update": "both"}, "update must be one of split, joint, alternate"),
+        ({"select": "test"}, "select must be one of last, val"),
+        ({"epochs": 0}, "must be positive"),
+        ({"margin": -1.0}, "must not be negative"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            ACMR.from_values(values)
+
+
+def test_contract():
+    broken = {r.name: r.detail for r in check_method(METHODS.get("acmr")) if not r.passed}
+    assert not broken

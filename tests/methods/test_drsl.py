@@ -1,0 +1,267 @@
+"""Properties of DRSL."""
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+
+from benchmark.contract import check_method
+from benchmark.errors import RecipeError
+from benchmark.method import Run
+from benchmark.registry import METHODS
+from benchmark.selection import mean_average_precision
+from benchmark.training import STATE
+from methods.drsl import (
+    DRSL,
+    DRSLConfig,
+    DRSLNet,
+    RelationNet,
+    loss_of,
+    phase_of,
+    relational_loss,
+    same_class,
+)
+from tests.methods.data import make_split, one_hot, rows
+
+PAIR = {"image": (30, 8), "text": (30, 5)}
+CONFIG = DRSLConfig(hidden=(6,), features=4, relation=(7, 5))
+
+
+def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
+    method = DRSL.from_values({**DRSL.tiny(), **values})
+    train = split or make_split(PAIR)
+    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
+    method.check(train)
+    return method.fit(train, validation(), run), run
+
+
+def validation():
+    return make_split({"image": (9, 8), "text": (9, 5)}, seed=1)
+
+
+def relation(seed=0, hidden=(7, 5)):
+    torch.manual_seed(seed)
+    net = RelationNet(4, hidden).double()
+    for norm in net.norms:
+        torch.nn.init.uniform_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return net
+
+
+def plain(net, a, b, train):
+    """The relation network on concatenated pairs, with torch's own layers; its normalisations as well."""
+    x = torch.cat([a.repeat_interleave(len(b), 0), b.repeat(len(a), 1)], dim=1)
+    norms = []
+    for layer, ours in zip(net.layers, net.norms, strict=True):
+        norm = torch.nn.BatchNorm1d(layer.out_features).double().train(train)
+        norm.load_state_dict({**ours.state_dict(), "num_batches_tracked": torch.tensor(0)})
+        x = norm(layer(x)).relu()
+        norms.append(norm)
+    return net.last(x).reshape(len(a), len(b)), norms
+
+
+@pytest.mark.parametrize("hidden", [(7, 5), (6,), (5, 6, 4)])
+@pytest.mark.parametrize("train", [True, False])
+def test_halves_equal_concatenation(hidden, train):
+    net = relation(hidden=hidden)
+    a, b = rows(6, 4).requires_grad_(), rows(3, 4, 1).requires_grad_()
+    wanted, norms = plain(net, a, b, train)
+    got, state = net.train_pairs(a, b) if train else (net(a, b).detach(), {})
+    torch.testing.assert_close(got, wanted.detach() if not train else wanted)
+    if not train:
+        return
+    for k, norm in enumerate(norms):
+        torch.testing.assert_close(state[f"norms.{k}.running_mean"], norm.running_mean)
+        torch.testing.assert_close(state[f"norms.{k}.running_var"], norm.running_var)
+    weight = rows(6, 3, 2)
+    ours = torch.autograd.grad((got * weight).sum(), (a, b, *net.parameters()), allow_unused=True)
+    theirs = torch.autograd.grad((wanted * weight).sum(), (a, b, *net.parameters()), allow_unused=True)
+    # the reference has normalisations of its own, whose parameters are not the network's
+    compared = [(x, y) for x, y in zip(ours, theirs, strict=True) if y is not None]
+    assert len(compared) == 2 + 2 * len(hidden) + 2
+    for x, y in compared:
+        torch.testing.assert_close(x, y)
+
+
+def test_scores_follow_their_rows_and_columns():
+    net = relation()
+    a, b = rows(6, 4), rows(5, 4, 1)
+    p, q = torch.randperm(6), torch.randperm(5)
+    for scores, moved in (
+        (net(a, b), net(a[p], b[q])),
+        (net.train_pairs(a, b)[0], net.train_pairs(a[p], b[q])[0]),
+    ):
+        torch.testing.assert_close(moved, scores[p][:, q])
+        assert scores.std() > 1e-3
+
+
+@pytest.mark.parametrize("pairs", [1, 5, 12, 13, 1000])
+def test_scores_do_not_depend_on_chunks_or_on_company(pairs):
+    net = relation()
+    a, b = rows(6, 4), rows(5, 4, 1)
+    with torch.no_grad():
+        whole = net(a, b)
+        torch.testing.assert_close(net(a, b, pairs), whole, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(net(a[2:3], b[3:]), whole[2:3, 3:], rtol=1e-12, atol=1e-12)
+
+
+def test_loss_is_the_batch_times_the_mean_square():
+    scores, target = (
+        rows(6, 6).requires_grad_(),
+        same_class(one_hot(np.arange(6) % 2, 2), one_hot(np.arange(6) % 2, 2)),
+    )
+    loss = relational_loss(scores, target.double())
+    torch.testing.assert_close(loss, 6 * torch.nn.functional.mse_loss(scores, target.double()))
+    gradient = torch.autograd.grad(loss, scores)[0]
+    torch.testing.assert_close(gradient, 2 * (scores.detach() - target.double()) / 6)
+    torch.testing.assert_close(6 * relational_loss(scores, target.double(), "pairs"), loss)
+
+
+def test_targets():
+    y = one_hot([0, 1, 2, 0], 3)
+    target = same_class(y, y)
+    assert torch.equal(target, target.T)
+    assert target.diagonal().all()
+    assert target.sum() == 6
+    several = torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 0, 0]])
+    assert same_class(several, several).int().tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 1]]
+
+
+def test_learning_rate_decays_from_the_first_epoch_on():
+    objective = phase_of(DRSLConfig(), DRSLNet(CONFIG, (8, 5)), None, None, Run()).objectives[0]
+    rates = [objective.optimizer.lr * objective.factor(e, 100 * e) for e in range(3)]
+    assert rates == pytest.approx([0.98e-4, 0.9604e-4, 0.941192e-4])
+
+
+def batch(n=7):
+    y = one_hot(np.arange(n) % 3, 3)
+    return {"x/image": rows(n, 8), "x/text": rows(n, 5, 1), "y/image": y, "y/text": y}
+
+
+def network():
+    torch.manual_seed(0)
+    net = DRSLNet(CONFIG, (8, 5)).double()
+    params = {n: p.detach() for n, p in [*net.named_parameters(), *net.named_buffers()]}
+    return net, params
+
+
+def test_gradients_through_the_normalisations():
+    net, params = network()
+    names = [n for n, _ in net.named_parameters()]
+
+    def total(*values):
+        return loss_of(CONFIG, net)({**params, **dict(zip(names, values, strict=True))}, batch(5), {})[
+            "total"
+        ]
+
+    leaves = tuple(params[n].clone().requires_grad_() for n in names)
+    assert torch.autograd.gradcheck(total, leaves, atol=1e-4, fast_mode=True)
+
+
+def test_logged_means_and_state():
+    net, params = network()
+    given = batch()
+    terms = loss_of(CONFIG, net)(params, given, {})
+    scores, _ = functional_call(net, params, (given["x/image"], given["x/text"], True))
+    target = same_class(given["y/image"], given["y/text"])
+    torch.testing.assert_close(terms["same"], scores[target].mean())
+    torch.testing.assert_close(terms["different"], scores[~target].mean())
+    state = {n.removeprefix(STATE) for n in terms if n.startswith(STATE)}
+    assert state == {n for n, _ in net.named_buffers()}
+    assert len(state) == 2 * (2 + 2 + 2)
+
+
+def test_training_keeps_running_statistics():
+    (model,), _ = fit()
+    fresh = dict(DRSLNet(DRSL.from_values(DRSL.tiny()).config, (8, 5)).named_buffers())
+    assert all(not torch.allclose(model.params[n].float(), start) for n, start in fresh.items())
+
+
+def test_both_directions_rank_by_one_matrix():
+    (model,), _ = fit()
+    x, y = rows(6, 8), rows(4, 5)
+    forth, back = model.similarity("image", x, "text", y), model.similarity("text", y, "image", x)
+    assert forth.shape == (6, 4)
+    assert torch.equal(forth, back.T)
+    with pytest.raises(NotImplementedError, match="scores pairs directly"):
+        model.embed("image", x)
+
+
+@pytest.mark.parametrize("values", [{}, {"select": "val"}, {"sampler": "independent"}])
+def test_three_seeds_together_equal_each_alone(values, device):
+    given = [rows(11, d).to(device) for _, d in PAIR.values()]
+
+    def scores(models):
+        return [m.similarity("image", given[0], "text", given[1]) for m in models]
+
+    together = scores(fit((1, 2, 3), None, "together", device, **values)[0])
+    alone = scores(fit((1, 2, 3), None, "alone", device, **values)[0])
+    single = scores(fit((2,), None, device=device, **values)[0])
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(together[1], single[0], rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(together[0], together[1])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"reduction": "pairs"},
+        {"sampler": "independent"},
+        {"weight_decay": 0.0},
+        {"relation": (6,)},
+        {"decay": 0.5},
+    ],
+)
+def test_every_variant_trains_and_differs(values):
+    base, changed = fit()[0][0], fit(**values)[0][0]
+    given = "image", rows(5, 8), "text", rows(5, 5)
+    assert changed.similarity(*given).isfinite().all()
+    assert not torch.allclose(base.similarity(*given), changed.similarity(*given))
+
+
+def test_the_kept_epoch_has_the_best_validation_map():
+    (model,), run = fit(select="val", epochs=8, lr=3e-3)
+    curve = [each[0] for each in run.history["drsl"]["val/map"]]
+    x = {m.name: torch.from_numpy(m.features).double() for m in validation()}
+    labels = {m.name: torch.from_numpy(m.labels) for m in validation()}
+    relevant = labels["image"][:, None] == labels["text"][None]
+    scores = model.similarity("image", x["image"], "text", x["text"])
+    got = (mean_average_precision(scores, relevant) + mean_average_precision(scores.T, relevant.T)) / 2
+    assert got.item() == pytest.approx(max(curve))
+    assert min(curve) < max(curve)
+
+
+def test_training_learns_to_retrieve():
+    (model,), run = fit(epochs=30)
+    test = make_split(PAIR, seed=5, name="test")
+    x = {m.name: torch.from_numpy(m.features).double() for m in test}
+    nearest = model.similarity("image", x["image"], "text", x["text"]).argmax(dim=1).numpy()
+    assert (test["text"].labels[nearest] == test["image"].labels).mean() > 0.9
+    history = run.history["drsl"]
+    assert history["train/same"][-1][0] > history["train/different"][-1][0] + 0.5
+
+
+def test_a_last_batch_of_one_is_dropped():
+    _, run = fit(split=make_split({"image": (25, 8), "text": (25, 5)}), batch=12)
+    assert all(np.isfinite(row[0]) for row in run.history["drsl"]["train/total"])
+
+
+def test_wrong_values_are_refused():
+    for values, message in [
+        ({"reduction": "sum"}, "reduction must be one of batch, pairs"),
+        ({"select": "test"}, "select must be one of last, val"),
+        ({"sampler": "rows"}, "sampler must be one of tuples, independent"),
+        ({"batch": 1}, "batch at least 2"),
+        ({"relation": ()}, "at least one hidden layer"),
+        ({"lr": -1.0}, "must not be negative"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            DRSL.from_values(values)
+
+
+def test_contract():
+    broken = {r.name: r.detail for r in check_method(METHODS.get("drsl")) if not r.passed}
+    assert not broken

@@ -1,0 +1,183 @@
+"""ACMR against a transcription of its public code (tests/parity/vectors/acmr.npz)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+
+from benchmark.data import Modality, Split
+from benchmark.method import Run
+from benchmark.protocol import TupleSampler
+from benchmark.training import train_phase
+from methods.acmr import ACMRConfig, ACMRNet, phase_of, reversal
+from methods.acmr_losses import (
+    differ,
+    dissimilarity,
+    domain_loss,
+    embedding_terms,
+    hardest,
+    label_loss,
+    norm,
+    reverse,
+    triplet,
+    triplet_parts,
+)
+from methods.layers import part_of
+from tests.methods.data import one_hot
+
+GOLDEN = np.load(Path(__file__).parent / "vectors" / "acmr.npz")
+PARTS = {"image": "img", "text": "txt", "label": "cls", "domain": "dom"}
+CONFIG = ACMRConfig(
+    hidden_image=(12, 10),
+    hidden_text=(8, 10),
+    dim=8,
+    hidden_domain=(4, 2),
+    label_weight=float(GOLDEN["par_w_label_wiki"]),
+    dissimilar_weight=float(GOLDEN["par_w_dissimilar_wiki"]),
+    positive_weight=float(GOLDEN["par_alpha"]),
+    margin=float(GOLDEN["par_margin"]),
+    lr=float(GOLDEN["par_lr"]),
+    betas=(float(GOLDEN["par_beta1"]), float(GOLDEN["par_beta2"])),
+    batch=12,
+    epochs=4,
+    reshuffle=False,
+)
+NUS = replace(
+    CONFIG,
+    label_weight=float(GOLDEN["par_w_label_nus"]),
+    dissimilar_weight=float(GOLDEN["par_w_dissimilar_nus"]),
+)
+
+
+def golden(name):
+    return torch.from_numpy(GOLDEN[name]).double()
+
+
+def close(got, name):
+    torch.testing.assert_close(got, golden(name), rtol=1e-5, atol=1e-6)
+
+
+def network():
+    net = ACMRNet(CONFIG, (20, 16), 4).to("meta")
+    params = {}
+    for name, _ in net.named_parameters():
+        part, _, number, kind = name.split(".")
+        theirs = golden(f"in_w_{PARTS[part]}_fc{int(number) + 1}_{kind[0]}")
+        params[name] = theirs.T.contiguous() if kind == "weight" else theirs
+    return net, params
+
+
+NET, PARAMS = network()
+Y = one_hot(GOLDEN["in_labels"], 4)
+X = golden("in_img"), golden("in_txt")
+
+
+def apply(part, x):
+    return functional_call(getattr(NET, part), part_of(PARAMS, f"{part}."), (x,))
+
+
+def test_constants_are_the_defaults():
+    defaults = ACMRConfig()
+    for name in ("label_weight", "dissimilar_weight", "positive_weight", "margin", "lr", "betas"):
+        assert getattr(defaults, name) == pytest.approx(getattr(CONFIG, name))
+    assert GOLDEN["par_dissimilar_margin"] == GOLDEN["par_margin"]
+    assert GOLDEN["par_eps"] == 1e-8
+
+
+def test_mined_negatives():
+    different = differ(Y, Y)
+    for rows, wanted in ((X[0], "out_neg_txt_of_img"), (X[1], "out_neg_img_of_txt")):
+        found, has = hardest(rows, different)
+        assert torch.equal(found, torch.from_numpy(GOLDEN[wanted]))
+        assert has.all()
+
+
+def losses(v, w):
+    logits = apply("label", v), apply("label", w)
+    different = differ(Y, Y)
+    a, b = hardest(X[0], different), hardest(X[1], different)
+    contrastive = embedding_terms(CONFIG, (v, w), logits, X, (Y, Y), ())
+    of_triplets = embedding_terms(replace(CONFIG, embedding_loss="triplet"), (v, w), logits, X, (Y, Y), ())
+    nus = embedding_terms(NUS, (v, w), logits, X, (Y, Y), ())
+    positive, negative_v = triplet_parts(v, w, *a)
+    again, negative_w = triplet_parts(w, v, *b)
+    assert torch.equal(positive, again)
+    m, s = CONFIG.margin, CONFIG.positive_weight
+    coefficient = golden("par_lambda")
+    found = {
+        "pos": positive,
+        "neg_v": negative_v,
+        "neg_w": negative_w,
+        "triplet": triplet(v, w, *a, m, s) + triplet(w, v, *b, m, s),
+        "similar": norm(v - w),
+        "dissimilar": dissimilarity(v, w, different, m, true_distance=False),
+        "label": label_loss(logits, (Y, Y)),
+        "domain": domain_loss(
+            apply("domain", reverse(v, coefficient)), apply("domain", reverse(w, coefficient))
+        ),
+        "emb_triplet_wiki": of_triplets["embedding"],
+        "emb_contrastive_wiki": contrastive["embedding"],
+        "emb_contrastive_nus": nus["embedding"],
+    }
+    for name in ("similar", "dissimilar", "label"):
+        assert torch.equal(contrastive[name], found[name])
+    assert torch.equal(of_triplets["triplet"], found["triplet"])
+    return found
+
+
+@pytest.mark.parametrize(("prefix", "text"), [("", "in_w"), ("close_", "in_w_close")])
+def test_losses_with_gradients(prefix, text):
+    v, w = golden("in_v").requires_grad_(), golden(text).requires_grad_()
+    checked = 0
+    for name, value in losses(v, w).items():
+        close(value, f"out_{prefix}{name}")
+        if f"out_{prefix}grad_v_{name}" in GOLDEN:
+            by_v, by_w = torch.autograd.grad(value, (v, w), retain_graph=True)
+            close(by_v, f"out_{prefix}grad_v_{name}")
+            close(by_w, f"out_{prefix}grad_w_{name}")
+            checked += 2
+    assert checked == 16
+
+
+def test_forward_pass():
+    v, w = functional_call(NET, PARAMS, X)
+    close(v, "out_fwd_v")
+    close(w, "out_fwd_w")
+    close(apply("label", v), "out_fwd_logits_v")
+    close(apply("domain", v), "out_fwd_dom_v")
+
+
+@pytest.mark.parametrize("epochs", [50, 200])
+def test_schedule_of_the_reversal(epochs):
+    got = torch.tensor([reversal(e, epochs) for e in range(epochs)], dtype=torch.float64)
+    close(got, f"out_lambda_{epochs}")
+
+
+@pytest.mark.parametrize("update", ["split", "joint"])
+@pytest.mark.parametrize("loss", ["triplet", "contrastive"])
+def test_four_steps_of_training(update, loss):
+    config = replace(CONFIG, update=update, embedding_loss=loss)
+    labels = GOLDEN["in_labels"]
+    split = Split(
+        "train",
+        {
+            "image": Modality("image", GOLDEN["in_img"], labels, np.arange(12)),
+            "text": Modality("text", GOLDEN["in_txt"], labels, np.arange(12)),
+        },
+        4,
+        "single",
+    )
+    run = Run(precision="fp64")
+    phase = phase_of(config, NET, TupleSampler(split, run, 12, shuffle=False), None, run)
+    phase = replace(phase, schedule=lambda epoch: {"reversal": float(GOLDEN["par_lambda"])})
+    done = train_phase(phase, {n: p[None] for n, p in PARAMS.items()}, run)
+    trace = f"out_trace_{update}_{loss}"
+    for term, ours in (("emb", "embedding"), ("domain", "domain")):
+        got = torch.tensor(done.history[f"train/{ours}"], dtype=torch.float64)[:, 0]
+        close(got, f"{trace}_{term}")
+    for part, layer in (("image", 3), ("text", 1), ("label", 1), ("domain", 1)):
+        got = done.params[f"{part}.layers.{layer - 1}.weight"][0].T
+        close(got, f"{trace}_w4_{PARTS[part]}_fc{layer}_w")
