@@ -72,6 +72,7 @@ from benchmark.training import (
     train_phase,
 )
 from methods.acmr_losses import differ, domain_loss, embedding_terms, reverse
+from methods.joint import IMAGE_TEXT, in_roles
 from methods.layers import part_of
 
 LOSSES = ("contrastive", "triplet", "paper")
@@ -243,15 +244,15 @@ def closeness(queries: Tensor, items: Tensor) -> Tensor:
 
 
 class ACMRRetriever(Retriever):
-    """Both projectors, with the weights of one seed."""
+    """Both projectors, with the weights of one seed; the first of the two modalities has the image's part."""
 
-    def __init__(self, net: ACMRNet, params: Params) -> None:
-        self.net, self.params = net, params
+    def __init__(self, net: ACMRNet, params: Params, names: Sequence[str] = IMAGE_TEXT) -> None:
+        self.net, self.params, self.roles = net, params, dict(zip(names, IMAGE_TEXT, strict=True))
 
     def embed(self, modality: str, features: Tensor) -> Tensor:
         """Features ``(n, D)`` to embeddings ``(n, d)``, which :meth:`similarity` compares."""
         with torch.no_grad():
-            return project(self.net, self.params, modality, features)
+            return project(self.net, self.params, self.roles[modality], features)
 
     def similarity(self, query: str, queries: Tensor, database: str, items: Tensor) -> Tensor:
         """By Euclidean distance, see :func:`closeness`; ``(n_q, n_d)``."""
@@ -325,7 +326,8 @@ class ACMR(Method):
 
     def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
         """See the module's docstring."""
-        config = self.config
+        config, names = self.config, train.names
+        train, val = in_roles(train), in_roles(val)
         widths = train["image"].dim, train["text"].dim
         net, start = build_replicas(
             lambda: ACMRNet(config, widths, train.classes),
@@ -335,4 +337,6 @@ class ACMR(Method):
         sampler = TupleSampler(train, run, config.batch, keep_remainder=False, shuffle=config.reshuffle)
         phase = phase_of(config, net, sampler, val if config.select == "val" else None, run)
         params = train_phase(phase, start, run).params
-        return [ACMRRetriever(net, {n: p[r] for n, p in params.items()}) for r in range(len(run.seeds))]
+        return [
+            ACMRRetriever(net, {n: p[r] for n, p in params.items()}, names) for r in range(len(run.seeds))
+        ]

@@ -279,7 +279,7 @@ class ALGCN(Method):
     def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
         """See the module's docstring."""
         config = self.config
-        fixed = class_rows(config.node_features, train, "text", config.node_dim, run)
+        fixed = class_rows(config.node_features, train, train.names[-1], config.node_dim, run)
         widths = {m.name: m.dim for m in train}
 
         def build() -> ALGCNNet:

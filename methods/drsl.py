@@ -28,7 +28,7 @@ Where this differs from the public code:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -53,6 +53,7 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
+from methods.joint import IMAGE_TEXT, in_roles
 from methods.layers import BatchNorm
 
 State = dict[str, Tensor]
@@ -326,17 +327,17 @@ def phase_of(config: DRSLConfig, net: DRSLNet, sampler: Sampler, val: Split | No
 
 
 class DRSLRetriever(Retriever):
-    """Scores pairs with the weights and statistics of one seed."""
+    """Scores pairs with the weights and statistics of one seed; the first modality has the image's part."""
 
-    def __init__(self, net: DRSLNet, params: Params) -> None:
-        self.net, self.params = net, params
+    def __init__(self, net: DRSLNet, params: Params, names: Sequence[str] = IMAGE_TEXT) -> None:
+        self.net, self.params, self.roles = net, params, dict(zip(names, IMAGE_TEXT, strict=True))
 
     def similarity(self, query: str, queries: Tensor, database: str, items: Tensor) -> Tensor:
         """Scores of every image and text, ``(n_q, n_d)``; both directions rank by the same."""
-        given = {query: queries, database: items}
+        given = {self.roles[query]: queries, self.roles[database]: items}
         with torch.no_grad():
             scores: Tensor = functional_call(self.net, self.params, (given["image"], given["text"], False))
-        return scores if query == "image" else scores.T
+        return scores if self.roles[query] == "image" else scores.T
 
 
 @method(
@@ -364,7 +365,8 @@ class DRSL(Method):
 
     def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
         """See the module's docstring."""
-        config = self.config
+        config, names = self.config, train.names
+        train, val = in_roles(train), in_roles(val)
         widths = train["image"].dim, train["text"].dim
         net, start = build_replicas(
             lambda: DRSLNet(config, widths),
@@ -375,4 +377,6 @@ class DRSL(Method):
         sampler = serve(train, run, config.batch)
         phase = phase_of(config, net, sampler, val if config.select == "val" else None, run)
         params = train_phase(phase, start, run).params
-        return [DRSLRetriever(net, {n: p[r] for n, p in params.items()}) for r in range(len(run.seeds))]
+        return [
+            DRSLRetriever(net, {n: p[r] for n, p in params.items()}, names) for r in range(len(run.seeds))
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -49,3 +50,16 @@ def joint_retrievers(embed: Embed, stacked: Mapping[str, Tensor]) -> list[Retrie
     """The retriever of every replica, from parameters stacked ``(R, ...)``."""
     replicas = len(next(iter(stacked.values())))
     return [JointRetriever(embed, {n: p[r] for n, p in stacked.items()}) for r in range(replicas)]
+
+
+IMAGE_TEXT = ("image", "text")
+
+
+def in_roles(split: Split) -> Split:
+    """The two modalities of a split under the names ``image`` and ``text``, in their order.
+
+    For methods that are written for images and texts and serve other pairs beyond their publication.
+    """
+    modalities = dict(zip(IMAGE_TEXT, split, strict=True))
+    renamed = {role: replace(modality, name=role) for role, modality in modalities.items()}
+    return Split(split.name, renamed, split.classes, split.label_form)
