@@ -22,18 +22,23 @@ from benchmark.cli_options import (
     DataOptions,
     DataRoot,
     Dataset,
+    Device,
     LabelNoise,
+    LeaveOwnOut,
+    Modalities,
     NoiseMode,
     NoiseSeed,
     Pairwise,
+    Precision,
     Profile,
+    Replicas,
     Results,
+    Scaling,
     Source,
-    comma_list,
     data_request,
     emit,
     one_line,
-    seed_list,
+    run_spec,
 )
 from benchmark.cli_prior import prior_app
 from benchmark.cli_query import query
@@ -73,22 +78,18 @@ def run(
     seeds: Annotated[str, typer.Option(help="Comma-separated; default 1,2,3 (paper) or 1 (quick).")] = "",
     profile: Profile = "auto",
     source: Source = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")] = "fp32",
+    device: Device = "auto",
+    precision: Precision = "fp32",
     changes: Changes = None,
     split: Annotated[
         str, typer.Option(help="Another split than the dataset's default; all: every fold, pooled.")
     ] = "",
     data_root: DataRoot = None,
     data_option: DataOptions = None,
-    scaling: Annotated[
-        str, typer.Option(help="raw features, or standardize by training statistics.")
-    ] = "raw",
-    modalities: Annotated[str, typer.Option(help="Only these, e.g. image,text.")] = "",
-    replicas: Annotated[str, typer.Option(help="Train seeds together, alone, or auto.")] = "auto",
-    leave_own_out: Annotated[
-        bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
-    ] = False,
+    scaling: Scaling = "raw",
+    modalities: Modalities = "",
+    replicas: Replicas = "auto",
+    leave_own_out: LeaveOwnOut = False,
     pairwise: Pairwise = False,
     label_noise: LabelNoise = 0.0,
     label_noise_mode: NoiseMode = "sym",
@@ -102,31 +103,13 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train, score and store one run; a run that is stored already is answered from the store."""
+    spec = run_spec(locals(), method, dataset)
     from benchmark.cli_progress import reporting
     from benchmark.folds import ALL
-    from benchmark.plan import RunSpec
     from benchmark.published import compare
     from benchmark.runner import execute, preview
     from benchmark.store import Store
 
-    spec = RunSpec(
-        method=method,
-        dataset=dataset,
-        request=data_request(source, data_root, split, data_option),
-        profile=profile,
-        seeds=seed_list(seeds),
-        device=device,
-        precision=precision,
-        scaling=scaling,
-        modalities=comma_list(modalities),
-        overrides=tuple(changes or ()),
-        replicas=replicas,
-        leave_own_out=leave_own_out,
-        pairwise=pairwise,
-        label_noise=label_noise,
-        label_noise_mode=label_noise_mode,
-        label_noise_seed=label_noise_seed,
-    )
     store = Store(results)
     if split == ALL:
         _run_folds(spec, store, force=force, dry_run=dry_run, quiet=quiet, as_json=as_json)

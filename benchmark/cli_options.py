@@ -12,7 +12,10 @@ import typer
 from benchmark.errors import BenchmarkError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmark.dataset import DataRequest
+    from benchmark.plan import RunSpec
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
@@ -39,6 +42,14 @@ Changes = Annotated[
         "--set", metavar="NAME=VALUE", help="Change a hyper-parameter, or choose variant=NAME; repeatable."
     ),
 ]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")]
+Scaling = Annotated[str, typer.Option(help="raw features, or standardize by training statistics.")]
+Modalities = Annotated[str, typer.Option(help="Only these, e.g. image,text.")]
+Replicas = Annotated[str, typer.Option(help="Train seeds together, alone, or auto.")]
+LeaveOwnOut = Annotated[
+    bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
+]
 Pairwise = Annotated[
     bool, typer.Option("--pairwise", help="Train one model for every two modalities, not one for all.")
 ]
@@ -48,6 +59,33 @@ NoiseMode = Annotated[
     typer.Option(help="sym: among all classes; sym_exclusive: among the wrong ones; asym: by a fixed map."),
 ]
 NoiseSeed = Annotated[int, typer.Option(help="Seed of the label noise, whatever the training seeds.")]
+
+
+def run_spec(options: Mapping[str, Any], method: str = "", dataset: str = "") -> RunSpec:
+    """The run a command's options ask for.
+
+    Args:
+        options: Values of the options above, by the names of the command's parameters.
+        method: Method id; empty where the command has several.
+        dataset: Dataset id; likewise.
+
+    Raises:
+        BenchmarkError: An option that cannot be read, or a value that does not exist.
+    """
+    from benchmark.plan import RunSpec
+
+    request = data_request(options["source"], options["data_root"], options["split"], options["data_option"])
+    same = ("profile", "device", "precision", "scaling", "replicas", "leave_own_out", "pairwise")
+    noise = ("label_noise", "label_noise_mode", "label_noise_seed")
+    return RunSpec(
+        method=method,
+        dataset=dataset,
+        request=request,
+        seeds=seed_list(options["seeds"]),
+        modalities=comma_list(options["modalities"]),
+        overrides=tuple(options["changes"] or ()),
+        **{name: options[name] for name in (*same, *noise)},
+    )
 
 
 def seed_list(text: str) -> tuple[int, ...]:

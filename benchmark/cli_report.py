@@ -10,15 +10,26 @@ import typer
 
 from benchmark.cli_options import (
     AsJson,
+    Changes,
     DataOptions,
     DataRoot,
+    Device,
+    LabelNoise,
+    LeaveOwnOut,
+    Modalities,
+    NoiseMode,
+    NoiseSeed,
+    Pairwise,
+    Precision,
+    Profile,
+    Replicas,
     Results,
+    Scaling,
     Source,
     SplitName,
     comma_list,
-    data_request,
     emit,
-    seed_list,
+    run_spec,
 )
 from benchmark.errors import BenchmarkError
 
@@ -29,21 +40,22 @@ def report(
     methods: Annotated[str, typer.Option(help="Only these, comma-separated.")] = "",
     output: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("reports"),
     seeds: Annotated[str, typer.Option(help="Comma-separated; default the profile's or study's.")] = "",
-    profile: Annotated[str, typer.Option(help="paper, quick or auto.")] = "auto",
+    profile: Profile = "auto",
     source: Source = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")] = "fp32",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Change a hyper-parameter of every run; repeatable."
-        ),
-    ] = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    changes: Changes = None,
     split: SplitName = "",
     data_root: DataRoot = None,
     data_option: DataOptions = None,
-    scaling: Annotated[str, typer.Option(help="raw or standardize.")] = "raw",
-    modalities: Annotated[str, typer.Option(help="Only these, e.g. image,text.")] = "",
+    scaling: Scaling = "raw",
+    modalities: Modalities = "",
+    replicas: Replicas = "auto",
+    leave_own_out: LeaveOwnOut = False,
+    pairwise: Pairwise = False,
+    label_noise: LabelNoise = 0.0,
+    label_noise_mode: NoiseMode = "sym",
+    label_noise_seed: NoiseSeed = 0,
     margin: Annotated[float, typer.Option(help="Difference from a published value that is none.")] = 0.01,
     stored: Annotated[bool, typer.Option("--stored", help="Compute nothing; show what is missing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Compute even what is stored.")] = False,
@@ -55,27 +67,15 @@ def report(
 
     Markdown, LaTeX, CSV, and PNG, PDF and SVG figures; `all` also writes one HTML page.
     """
+    spec = run_spec(locals())
     from benchmark.report.catalog import item, items
 
     if name == "list":
         _list(as_json)
         return
     from benchmark.cli_progress import reporting
-    from benchmark.plan import RunSpec
     from benchmark.store import Store
 
-    spec = RunSpec(
-        method="",
-        dataset="",
-        request=data_request(source, data_root, split, data_option),
-        profile=profile,
-        seeds=seed_list(seeds),
-        device=device,
-        precision=precision,
-        scaling=scaling,
-        modalities=comma_list(modalities),
-        overrides=tuple(changes or ()),
-    )
     chosen = list(items().values()) if name == "all" else [item(name)]
     if name == "all" and not dataset:
         chosen = [each for each in chosen if each.datasets]

@@ -9,19 +9,25 @@ import typer
 
 from benchmark.cli_options import (
     AsJson,
+    Changes,
     DataOptions,
     DataRoot,
+    Device,
     LabelNoise,
+    LeaveOwnOut,
+    Modalities,
     NoiseMode,
     NoiseSeed,
     Pairwise,
+    Precision,
+    Profile,
+    Replicas,
     Results,
+    Scaling,
     Source,
     SplitName,
-    comma_list,
-    data_request,
     emit,
-    seed_list,
+    run_spec,
 )
 from benchmark.errors import BenchmarkError
 
@@ -30,25 +36,18 @@ def study(
     name: Annotated[str, typer.Argument(help="Name of a study, or the path of its .toml file; list: all.")],
     dataset: Annotated[str, typer.Option(help="Dataset id, or a .toml description of your own.")] = "",
     seeds: Annotated[str, typer.Option(help="Comma-separated; default the study's or profile's.")] = "",
-    profile: Annotated[str, typer.Option(help="paper, quick or auto.")] = "auto",
+    profile: Profile = "auto",
     source: Source = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")] = "fp32",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Change a hyper-parameter of every run; repeatable."
-        ),
-    ] = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    changes: Changes = None,
     split: SplitName = "",
     data_root: DataRoot = None,
     data_option: DataOptions = None,
-    scaling: Annotated[str, typer.Option(help="raw or standardize.")] = "raw",
-    modalities: Annotated[str, typer.Option(help="Only these, e.g. image,text.")] = "",
-    replicas: Annotated[str, typer.Option(help="Train seeds together, alone, or auto.")] = "auto",
-    leave_own_out: Annotated[
-        bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
-    ] = False,
+    scaling: Scaling = "raw",
+    modalities: Modalities = "",
+    replicas: Replicas = "auto",
+    leave_own_out: LeaveOwnOut = False,
     pairwise: Pairwise = False,
     label_noise: LabelNoise = 0.0,
     label_noise_mode: NoiseMode = "sym",
@@ -63,35 +62,17 @@ def study(
 
     Runs share finished phases under .shared in the results folder; delete that folder to clear them.
     """
+    spec = run_spec(locals(), dataset=dataset)
     if name == "list":
         _list(as_json)
         return
     if not dataset:
         raise BenchmarkError("--dataset is missing; see `list datasets`")
     from benchmark.cli_progress import reporting
-    from benchmark.plan import RunSpec
     from benchmark.runner import preview
     from benchmark.store import Store
     from benchmark.study import execute_study, open_study, present, summarise, variant_spec
 
-    spec = RunSpec(
-        method="",
-        dataset=dataset,
-        request=data_request(source, data_root, split, data_option),
-        profile=profile,
-        seeds=seed_list(seeds),
-        device=device,
-        precision=precision,
-        scaling=scaling,
-        modalities=comma_list(modalities),
-        overrides=tuple(changes or ()),
-        replicas=replicas,
-        leave_own_out=leave_own_out,
-        pairwise=pairwise,
-        label_noise=label_noise,
-        label_noise_mode=label_noise_mode,
-        label_noise_seed=label_noise_seed,
-    )
     store, start = Store(results), time.perf_counter()
     with reporting(quiet=quiet) as reporter:
         opened, spec = open_study(name, spec, reporter)
