@@ -53,7 +53,7 @@ MARS_RATES = {
 }
 GUESSED = {  # nothing is published of these
     "drcl": {"nuswide": ("lr",), "websearch": ("lr",), "xmedianet": ("lr",)},
-    "sdml": {name: ("dim", "epochs", "batch", "lr", "alpha") for name in ("websearch", "xmedianet")},
+    "sdml": dict.fromkeys(("websearch", "xmedianet"), ("dim", "epochs", "batch", "lr", "alpha")),
     "mars": {"websearch": ("dim", "epochs", "batch", "lr")},
     "mcca": dict.fromkeys(DATASETS, ("kappa", "k", "pca_energy")),
 }
