@@ -2,7 +2,9 @@
 
 Both ways give the same models up to rounding. Which is faster depends on the layer sizes and the cores, so
 it is measured once per size and machine and remembered in the cache folder: a later run of the same command
-takes the same way and gives the same bits.
+takes the same way and gives the same bits. On a CPU replicas train together only where that is clearly
+faster: a run trained alone has the same bits whatever company it is asked for in, and noise in the
+measurement must not decide.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from benchmark.method import Run
 
 Mode = Literal["together", "alone"]
 
+CLEARLY = 1.25
+"""On a CPU, so many times faster together than alone or more, and ``auto`` trains replicas together."""
+
 
 def replica_mode(
     phase: str, size: str, count: int, run: Run, probe: Callable[[bool], Callable[[], None]]
@@ -31,7 +36,8 @@ def replica_mode(
         phase: Its name.
         size: Everything its cost depends on: shapes, batch size, number of replicas.
         count: Number of replicas to train.
-        run: ``run.replicas`` other than ``auto`` decides; otherwise CUDA trains together.
+        run: ``run.replicas`` other than ``auto`` decides; otherwise CUDA trains together, and a CPU where
+            that was measured to be at least ``CLEARLY`` times as fast.
         probe: ``probe(together)`` gives a function that runs one training step of all replicas on copies.
 
     Returns:
@@ -59,7 +65,7 @@ def _measured(size: str, run: Run, probe: Callable[[bool], Callable[[], None]]) 
         part.write_text(json.dumps({"machine": machine, "size": size, "seconds_per_step": seconds}))
         part.replace(file)
     measured = json.loads(file.read_text())["seconds_per_step"]
-    return "together" if measured["together"] < measured["alone"] else "alone"
+    return "together" if measured["alone"] >= CLEARLY * measured["together"] else "alone"
 
 
 def _seconds(step: Callable[[], None]) -> float:

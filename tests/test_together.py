@@ -49,6 +49,11 @@ def test_one_fit_gives_the_records_of_single_runs(stores, replicas):
         first, second = a.run.arrays(), b.run.arrays()
         assert set(first) == set(second)
         np.testing.assert_allclose(first["method/prior"], second["method/prior"], rtol=1e-9)
+        if replicas == "alone":  # then the bits are the same
+            assert one["results"] == other["results"]
+            assert one["history"] == other["history"]
+            for name, values in first.items():
+                np.testing.assert_array_equal(values, second[name])
         assert set(one) ^ set(other) == {"trained_with"}
     assert not any(together.root.joinpath(".partial").iterdir())
     averages = [tuple(each.run.record["averages"]["map@all"]) for each in grouped]
