@@ -56,7 +56,7 @@ def open_study(name: str, spec: RunSpec, reporter: Reporter | None = None) -> tu
     plan = make_plan(replace(spec, method=there[0]))
     if not plan.modalities:
         plan = load(plan, reporter or Silent())[2]
-    study = read_study(file, plan.modalities)
+    study = read_study(file, plan.modalities, plan.profile)
     return study, replace(spec, seeds=spec.seeds or study.seeds)
 
 

@@ -4,6 +4,7 @@ A study is data, a TOML file ``studies/<name>.toml`` in the package of the metho
 
     title = "Where the prior comes from"
     seeds = [1, 2, 3]                     # optional; the profile's if left out
+    quick = ["hidden=[64]"]               # optional; set in every run of the quick profile
     orderings = [["text", "image"]]       # optional; published: the first row is better by average
     [published]                           # optional; where the printed numbers are
     file = "table6_prior_swap.csv"
@@ -88,15 +89,21 @@ def study_file(name: str) -> Path:
     return known[usual]
 
 
-def read_study(file: Path, modalities: Sequence[str]) -> Study:
+def read_study(file: Path, modalities: Sequence[str], profile: str = "paper") -> Study:
     """A study on data with these modalities.
+
+    Args:
+        file: Its file.
+        modalities: In canonical order.
+        profile: Of its runs; ``quick`` takes over the file's ``quick``, ahead of each row's own changes.
 
     Raises:
         RecipeError: A file that is not a study.
     """
     document = read_document(file)
     try:
-        variants = [one for run in document["run"] for one in _variants(run, modalities)]
+        common = tuple(map(str, document.get("quick", ()))) if profile == "quick" else ()
+        variants = [one for run in document["run"] for one in _variants(run, modalities, common)]
         labels = [variant.label for variant in variants]
         if len(set(labels)) < len(labels) or not labels:
             raise RecipeError(f"{file}: it needs rows, each with a label of its own")
@@ -125,7 +132,7 @@ def read_document(file: Path) -> dict[str, Any]:
         raise RecipeError(f"{file}: not a valid TOML file: {error}") from None
 
 
-def _variants(run: Mapping[str, Any], modalities: Sequence[str]) -> list[Variant]:
+def _variants(run: Mapping[str, Any], modalities: Sequence[str], common: tuple[str, ...]) -> list[Variant]:
     each = run.get("each", [""])
     values = modalities if each == "modality" else each
 
@@ -138,7 +145,7 @@ def _variants(run: Mapping[str, Any], modalities: Sequence[str]) -> list[Variant
             description=fill(run["description"], value),
             certainty=str(run["certainty"]),
             method=str(run["method"]),
-            changes=tuple(fill(change, value) for change in run.get("set", ())),
+            changes=common + tuple(fill(change, value) for change in run.get("set", ())),
             printed={str(k): fill(str(v), value) for k, v in run.get("published", {}).items()},
         )
         for value in values

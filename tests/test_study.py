@@ -61,6 +61,13 @@ def world(tmp_path, monkeypatch):
 COMMAND = ("study", "ridges", "--dataset", "blobs", "--profile", "quick", "--seeds", "1,2")
 
 
+def test_the_quick_profile_may_have_settings_of_its_own(tmp_path):
+    file = tmp_path / "s.toml"
+    file.write_text('quick = ["steps=1"]\n' + STUDY)
+    assert [v.changes for v in read_study(file, (), "quick").variants][:1] == [("steps=1", "ridge=0.1")]
+    assert read_study(file, ()).variants[0].changes == ("ridge=0.1",)
+
+
 def test_runs_are_computed_once_and_read_afterwards(world, capsys):
     first = world.json(capsys, *COMMAND)
     assert [row["label"] for row in first["rows"]] == ["weak", "strong", "ridge 1", "ridge 2"]
