@@ -104,6 +104,7 @@ class Phase:
         before: ``before(params, constants) -> {name: new value}`` of one replica, without gradient, ahead of
             every step (columns brought back to unit length, say).
         after: The same behind every step.
+        after_epoch: The same behind the last step of an epoch, ahead of validation.
         validate: ``validate(params, constants) -> {quantity: scalar}`` of one replica, after each epoch.
         select: Which epoch is kept.
         keep: Prefixes of the parameters to hand back and to checkpoint; empty for all.
@@ -124,6 +125,7 @@ class Phase:
     state: tuple[str, ...] = ()
     before: Hook | None = None
     after: Hook | None = None
+    after_epoch: Hook | None = None
     validate: Callable[[Params, Params], Terms] | None = None
     select: Select = Select()
     keep: tuple[str, ...] = ()
@@ -344,6 +346,7 @@ class _Loop:
             terms = self.step(rows, constants, epoch, number)
             sums = {n: sums[n] + v if n in sums else v for n, v in terms.items()}
             start += size
+        self._hook(self.phase.after_epoch, constants)
         numbers = {f"train/{n}": v / len(self.phase.sampler.sizes) for n, v in sums.items()}
         if self.phase.validate is not None:
             with torch.no_grad():

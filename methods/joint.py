@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from benchmark.data import Split
 from benchmark.method import Retriever, Run
 from benchmark.selection import validation_map
 from benchmark.training import Params, Terms
+from methods.layers import part_of
 
 Embed = Callable[[Params, str, Tensor], Tensor]
 """``embed(params, modality, features (n, D)) -> (n, d)`` of one replica, as used for retrieval."""
 CHUNK = 4096
 """Validation rows per forward pass."""
+
+
+def embed_by_encoder(encoders: nn.ModuleList, names: Sequence[str]) -> Embed:
+    """Embeddings by one encoder per modality, in the order of ``names``; parameters ``encoders.<k>.*``."""
+    place = {name: k for k, name in enumerate(names)}
+
+    def embed(params: Params, modality: str, features: Tensor) -> Tensor:
+        k = place[modality]
+        found: Tensor = functional_call(encoders[k], part_of(params, f"encoders.{k}."), (features,))
+        return found
+
+    return embed
 
 
 def select_by_map(embed: Embed, val: Split, run: Run) -> Callable[[Params, Params], Terms]:

@@ -93,3 +93,68 @@ def half_cosine_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Ten
     norms = torch.linalg.vector_norm(a, dim=-1)[:, None] * torch.linalg.vector_norm(b, dim=-1)[None, :]
     theta = 0.5 * (a @ b.mT) / norms.clamp_min(1e-6)
     return (softplus(theta) - (labels_a @ labels_b.mT) * theta).mean()
+
+
+def robust_clustering(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over rows of ``log(1 - p_y)``, at most 0 and bounded below by what the logits allow.
+
+    The clustering loss of MRL (Hu et al., CVPR 2021) and ELRCMR: its gradient ``-p_y`` with respect to the
+    logit of the label is largest where a row is already well classified, so that rows that stay wrong, as
+    those with a wrong label do, weigh little. Computed as a difference of two log sums, which stays finite
+    where ``p_y`` rounds to 1.
+
+    Args:
+        logits: ``(..., N, C)``, divided by the temperature.
+        labels: ``(..., N, C)`` one-hot.
+
+    Returns:
+        ``(...)``.
+    """
+    others = logits.masked_fill(labels > 0.5, -torch.inf)
+    return (torch.logsumexp(others, dim=-1) - torch.logsumexp(logits, dim=-1)).mean(dim=-1)
+
+
+def tuple_contrast(z: Tensor, tau: float, *, form: str = "code", dropped: Tensor | None = None) -> Tensor:
+    """How little of a row's similarity goes to the rows of its own tuple: ``-log P`` over all m N rows.
+
+    ``P_a`` is the sum of ``exp(z_a . z_b / tau)`` over the rows b of the tuple of a, divided by that over all
+    rows b. The multimodal contrastive loss of MRL and ELRCMR.
+
+    Args:
+        z: ``(m, N, L)`` unit rows; the same place in every modality is one tuple.
+        tau: Temperature.
+        form: ``code``: b is never a itself, twice the mean over the rows (a row and a column version that
+            are equal). ``paper``: b may be a, sum over modalities of the mean over tuples.
+        dropped: ``(m N, m N)`` boolean, pairs that count nowhere (:func:`repeated_pairs`); none if not given.
+    """
+    modalities, tuples, _ = z.shape
+    flat = z.flatten(0, 1)
+    place = torch.arange(modalities * tuples, device=z.device)
+    together = place[:, None] % tuples == place[None, :] % tuples
+    lowest = torch.finfo(z.dtype).min
+    scores = flat @ flat.mT / tau
+    if form == "code":
+        scores = scores.masked_fill(place[:, None] == place[None, :], lowest)
+    if dropped is not None:
+        scores = scores.masked_fill(dropped, lowest)
+    own = torch.logsumexp(scores.masked_fill(~together, lowest), dim=-1)
+    terms = torch.logsumexp(scores, dim=-1) - own
+    return 2 * terms.mean() if form == "code" else terms.sum() / tuples
+
+
+def repeated_pairs(rows: Tensor) -> Tensor:
+    """Pairs of rows from different tuples that show one item, or two that form a tuple of the batch.
+
+    Where the items of a small modality are served repeatedly, such pairs are no evidence of difference.
+
+    Args:
+        rows: ``(m, N)`` row numbers of the items.
+
+    Returns:
+        ``(m N, m N)`` boolean, for :func:`tuple_contrast`.
+    """
+    modalities, tuples = rows.shape
+    same = rows[:, :, None] == rows[:, None, :]
+    other = ~torch.eye(tuples, dtype=torch.bool, device=rows.device)
+    pairs = (same[:, None] | same[None, :]) & other  # (m, m, N, N)
+    return pairs.permute(0, 2, 1, 3).reshape(modalities * tuples, modalities * tuples)

@@ -226,3 +226,23 @@ def test_streams_differ_by_name_and_seed():
     seeds = {derive_seed(s, *names) for s in (1, 2) for names in (("a",), ("b",), ("a", "b"), ("ab",))}
     assert len(seeds) == 8
     assert derive_seed(1, "a", "b") == derive_seed(1, "a", "b")
+
+
+@pytest.mark.parametrize("replicas", ["together", "alone"])
+def test_the_hook_behind_an_epoch_runs_once_and_ahead_of_validation(replicas):
+    run = Run(SEEDS, precision="fp64", replicas=replicas)
+
+    def count(p, now):
+        return {"epochs": p["epochs"] + now["by"]}
+
+    phase, params = small_phase(
+        run,
+        state=("epochs",),
+        after_epoch=count,
+        schedule=lambda epoch: {"by": epoch + 1},
+        validate=lambda p, now: {"epochs": p["epochs"].sum()},
+    )
+    params["epochs"] = torch.zeros(3, 1, dtype=torch.float64)
+    trained = train_phase(phase, params, run)
+    assert trained.history["val/epochs"] == [[1.0] * 3, [3.0] * 3, [6.0] * 3]
+    assert trained.params["epochs"].flatten().tolist() == [6.0] * 3

@@ -1,0 +1,223 @@
+"""Properties of MAN."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.contract import check_method
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.method import Run
+from benchmark.registry import METHODS
+from methods.layers import MLP
+from methods.man import (
+    MAN,
+    MANConfig,
+    compressed,
+    discriminant,
+    expected_classes,
+    generalized_eigenvalues,
+    modality_errors,
+    scatters,
+)
+from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+
+
+def fit(seeds=(1,), replicas="auto", device=None, precision="fp64", **values):
+    method = MAN.from_values({**MAN.tiny(), **values})
+    train = make_split()
+    run = Run(seeds, device or torch.device("cpu"), precision, replicas)
+    method.check(train)
+    return method.fit(train, make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1), run), run
+
+
+def points(n=24, d=5, classes=4, seed=0):
+    y = one_hot(np.arange(n) % classes, classes)
+    return rows(n, d, seed) + 2 * (y @ rows(classes, d, seed + 1)), y
+
+
+def test_discriminant_against_its_definition():
+    x, y = points()
+    labels, mu = y.argmax(dim=1), x.mean(dim=0)
+    within, between = 1e-3 * torch.eye(5, dtype=torch.float64), torch.zeros(5, 5, dtype=torch.float64)
+    for c in range(4):
+        members = x[labels == c]
+        within = within + sum(torch.outer(r, r) for r in members - members.mean(dim=0))
+        gap = mu - members.mean(dim=0)
+        p = gap.sign() * (1 + gap.abs()).log()
+        between = between + len(members) * torch.outer(p, p)
+    values = torch.linalg.eigvals(torch.linalg.solve(within, between)).real.sort(descending=True).values
+    torch.testing.assert_close(discriminant(x, y), -values[:3].log().mean())
+
+
+@pytest.mark.parametrize(("d", "classes"), [(5, 4), (3, 6)])
+def test_discriminant_has_the_gradient_of_its_values(d, classes):
+    x, y = points(16, d, classes)
+    assert torch.autograd.gradcheck(lambda t: discriminant(t, y), x.requires_grad_())
+    some = torch.cat([y[:, :2], torch.zeros(16, 3, dtype=torch.float64)], dim=1)
+    some[:, 1] = 1 - some[:, 0]
+    assert torch.autograd.gradcheck(lambda t: discriminant(t, some), x)
+
+
+def test_discriminant_does_not_change_under():
+    x, y = points()
+    wanted = discriminant(x, y)
+    order, signs = (
+        torch.randperm(24, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([1, -1, 1, -1, 1]),
+    )
+    for name, got in {
+        "a common translation": discriminant(x + rows(1, 5, 9), y),
+        "another order of rows": discriminant(x[order], y[order]),
+        "permuted coordinates": discriminant(x[:, [3, 0, 4, 1, 2]], y),
+        "flipped coordinates": discriminant(x * signs, y),
+        "permuted classes": discriminant(x, y[:, [2, 0, 3, 1]]),
+        "repeated rows": discriminant(x.repeat(3, 1), y.repeat(3, 1), 3e-3),
+    }.items():
+        torch.testing.assert_close(got, wanted, msg=name)
+    turned = discriminant(x @ torch.linalg.qr(rows(5, 5, 2)).Q, y)
+    assert not torch.isclose(turned, wanted), "gaps are compressed coordinate by coordinate"
+
+
+def test_compression_has_slope_one_at_zero():
+    t = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0], dtype=torch.float64, requires_grad=True)
+    got = compressed(t)
+    torch.testing.assert_close(got, t.sign() * (1 + t.abs()).log())
+    torch.testing.assert_close(torch.autograd.grad(got.sum(), t)[0], 1 / (1 + t.detach().abs()))
+
+
+def test_all_classes_present_the_rules_agree():
+    x, y = points()
+    x.requires_grad_()
+    a, b = discriminant(x, y, rank="guard"), discriminant(x, y, rank="official")
+    torch.testing.assert_close(a, b)
+    torch.testing.assert_close(torch.autograd.grad(a, x)[0], torch.autograd.grad(b, x)[0])
+
+
+def test_missing_classes():
+    x, y = points()
+    wide = torch.cat([y, torch.zeros(24, 6, dtype=torch.float64)], dim=1)  # ten classes, four in the batch
+    single = x.float().requires_grad_()
+    guarded = discriminant(single, wide.float())
+    torch.testing.assert_close(guarded, discriminant(x, y).float())
+    lone = one_hot(np.zeros(24, int), 4)
+    value = discriminant(single, lone.float())
+    assert value == 0
+    assert not torch.autograd.grad(value, single)[0].any()
+    assert discriminant(x, lone, rank="official").isfinite()
+
+
+def test_the_official_rule_is_ruled_by_rounding_where_classes_are_missing():
+    labels = torch.randint(100, (100,), generator=torch.Generator().manual_seed(0)).repeat(2)
+    y = torch.eye(100)[labels]
+    x = rows(200, 100).float().requires_grad_()
+    kept, noisy = (torch.autograd.grad(discriminant(x, y, rank=rule), x)[0] for rule in ("guard", "official"))
+    assert (noisy - kept).norm() > kept.norm()
+
+
+def test_a_scatter_that_is_not_positive_definite_gets_a_larger_diagonal():
+    between = rows(4, 3)
+    broken = torch.diag(torch.tensor([1.0, 2.0, -0.05], dtype=torch.float64))
+    fixed = broken + 0.1 * torch.eye(3, dtype=torch.float64)  # the first of 0.01, 0.1, ... that suffices
+    got = generalized_eigenvalues(broken, between, 1e-3)
+    torch.testing.assert_close(got, generalized_eigenvalues(fixed, between, 1e-3))
+    assert (got > 0).all()
+
+
+def test_rows_that_are_not_finite_do_not_stop_the_solver():
+    x, y = points()
+    x[0, 0] = torch.inf
+    assert discriminant(x, y).shape == ()
+
+
+def test_scatter_between_classes_lacks_classes_without_rows():
+    x, y = points()
+    _, between = scatters(x, torch.cat([y, torch.zeros(24, 1, dtype=torch.float64)], dim=1), 1e-3)
+    assert between.shape == (5, 5)
+    assert not between[4].any()
+    assert between[:4].any(dim=1).all()
+
+
+@pytest.mark.parametrize("m", [2, 5])
+def test_errors_of_a_discriminator_that_knows_nothing(m):
+    net = MLP(4, (3,), m).double()
+    params = {n: torch.zeros_like(p) for n, p in net.named_parameters()}
+    z = [rows(6 + k, 4, k) for k in range(m)]
+    wanted = torch.full((m,), 1.0, dtype=torch.float64)
+    torch.testing.assert_close(modality_errors(net, params, z, fooled=False), wanted * (m - 1) / (2 * m))
+    torch.testing.assert_close(modality_errors(net, params, z, fooled=True), wanted / (2 * m * (m - 1)))
+
+
+def test_expected_classes():
+    y = one_hot(np.arange(1000) % 100, 100)
+    assert expected_classes(y, 100) == pytest.approx(100 * (1 - 0.99**100))
+    assert fit()[1].notes["classes_per_batch"] == pytest.approx(3 * (1 - (2 / 3) ** 12))
+
+
+@pytest.mark.parametrize("values", [{}, {"mda_rank": "official", "sampling": "independent"}])
+def test_three_seeds_together_equal_each_alone(values, device):
+    together, alone = (fit((1, 2, 3), mode, device, **values)[0] for mode in ("together", "alone"))
+    single = fit((2,), device=device, **values)[0]
+    for name, (_, d) in SIZES.items():
+        x = rows(11, d).to(device)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-6, atol=1e-8)
+        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sampling": "independent"},
+        {"fisher_beta": 0.1},
+        {"dim": 7},
+        {"select": "last", "epochs": 2},
+        {"eta": 0.1},
+    ],
+)
+def test_every_option_trains_and_matters(values):
+    base, changed = fit()[0][0].embed("image", rows(5, 8)), fit(**values)[0][0].embed("image", rows(5, 8))
+    assert changed.isfinite().all()
+    assert changed.shape == (5, values.get("dim", 3))
+    assert base.shape != changed.shape or not torch.allclose(base, changed)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rank", ["guard", "official"])
+def test_lower_precision_trains(precision, rank):
+    models, _ = fit((1, 2), "together", precision=precision, mda_rank=rank, epochs=1)
+    assert models[0].embed("image", rows(5, 8).float()).isfinite().all()
+
+
+def test_each_side_moves_its_own_part():
+    _, run = fit(epochs=12, lr=1e-2)
+    history = run.history["man"]
+    assert history["train/discriminant"][-1][0] < history["train/discriminant"][0][0]
+    assert history["train/discriminator"][0][0] == pytest.approx(3 * 2 / 6, rel=0.2)  # near ignorance
+    assert math.isfinite(history["train/total"][-1][0])
+
+
+def test_training_learns_to_retrieve():
+    retrievers, _ = fit(epochs=30, lr=1e-2)
+    assert nearest_class_accuracy(retrievers[0]) > 0.9
+
+
+def test_contract():
+    assert [r for r in check_method(METHODS.get("man")) if not r.passed] == []
+
+
+def test_wrong_values_are_refused():
+    for values, message in [
+        ({"select": "test"}, "select must be one of map, last"),
+        ({"mda_rank": "all"}, "mda_rank must be one of guard, official"),
+        ({"sampling": "pairs"}, "sampling must be one of tuples, independent"),
+        ({"epochs": 0}, "must be positive"),
+        ({"eta": 0.0}, "eta must be positive"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            MAN.from_values(values)
+    with pytest.raises(UnsupportedError, match="one label per item"):
+        MAN.from_values({}).check(make_split(multi=True))
+    assert MANConfig() == MAN.from_values({}).config

@@ -1,0 +1,201 @@
+"""Properties of MRL."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.contract import check_method
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.method import Run
+from benchmark.protocol import TupleSampler
+from benchmark.registry import METHODS
+from benchmark.training import train_phase
+from methods.layers import unit_rows
+from methods.losses import repeated_pairs, robust_clustering, tuple_contrast
+from methods.mrl import MRL, MRLConfig, joint_phase, late_cosine, start_joint, unit_classes
+from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+
+
+def fit(seeds=(1,), replicas="auto", device=None, **values):
+    method = MRL.from_values({**MRL.tiny(), **values})
+    train = make_split()
+    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
+    method.check(train)
+    return method.fit(train, make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1), run), run
+
+
+def unit(m, n, d, seed=0):
+    return unit_rows(rows(m * n, d, seed)).reshape(m, n, d)
+
+
+def test_clustering_of_equal_logits():
+    got = robust_clustering(torch.zeros(6, 4, dtype=torch.float64), one_hot(np.arange(6) % 4, 4))
+    assert got.item() == pytest.approx(math.log(1 - 1 / 4))
+
+
+def test_clustering_gradient_is_largest_where_a_row_is_right():
+    logits, y = (3 * rows(5, 4)).requires_grad_(), one_hot([0, 1, 2, 3, 0], 4)
+    gradient = torch.autograd.grad(robust_clustering(logits, y) * 5, logits)[0]
+    p = logits.detach().softmax(dim=-1)
+    own = (p * y).sum(dim=-1, keepdim=True)
+    torch.testing.assert_close(gradient, torch.where(y > 0, -own, p * own / (1 - own)))
+
+
+def test_clustering_stays_finite_where_a_row_is_certain():
+    logits = torch.tensor([[400.0, 0.0, 1.0]], requires_grad=True)
+    value = robust_clustering(logits, torch.eye(3)[:1])
+    assert value.item() == pytest.approx(math.log(1 + math.e) - 400, rel=1e-5)
+    assert torch.autograd.grad(value, logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("m", [2, 5])
+def test_contrast_of_equal_rows(m):
+    z = torch.nn.functional.normalize(torch.ones(m, 6, 4, dtype=torch.float64), dim=-1)
+    assert tuple_contrast(z, 0.3).item() == pytest.approx(2 * math.log((m * 6 - 1) / (m - 1)))
+    assert tuple_contrast(z, 0.3, form="paper").item() == pytest.approx(m * math.log(6))
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_contrast_does_not_change_under(form):
+    z = unit(3, 5, 6)
+    wanted = tuple_contrast(z, 0.5, form=form)
+    for got in (z @ torch.linalg.qr(rows(6, 6, 2)).Q, z[:, [3, 0, 4, 1, 2]], z[[2, 0, 1]]):
+        torch.testing.assert_close(tuple_contrast(got, 0.5, form=form), wanted)
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_contrast_against_a_loop(form):
+    z, dropped = unit(3, 4, 6), repeated_pairs(torch.tensor([[0, 1, 2, 3], [0, 0, 1, 2], [5, 4, 5, 3]]))
+    flat, total = z.reshape(12, 6), 0.0
+    for a in range(12):
+        share, every = 0.0, 0.0
+        for b in range(12):
+            if (a == b and form == "code") or dropped[a, b]:
+                continue
+            e = math.exp((flat[a] @ flat[b]).item() / 0.5)
+            every += e
+            share += e if a % 4 == b % 4 else 0
+        total -= math.log(share / every)
+    got = tuple_contrast(z, 0.5, form=form, dropped=dropped).item()
+    assert got == pytest.approx(2 * total / 12 if form == "code" else total / 4)
+
+
+def test_repeated_items_and_their_partners_are_no_negatives():
+    table = torch.tensor([[0, 1, 2], [7, 7, 8]])  # image rows, and a text served twice
+    dropped = repeated_pairs(table)
+    tuples = {tuple(pair) for pair in table.T.tolist()}
+    for a in range(6):
+        for b in range(6):
+            (v, j), (w, k) = divmod(a, 3), divmod(b, 3)
+            one = v == w and table[v, j] == table[w, k]
+            pair = (
+                (table[v, j].item(), table[w, k].item())
+                if v < w
+                else (table[w, k].item(), table[v, j].item())
+            )
+            assert dropped[a, b] == (j != k and bool(one or (v != w and pair in tuples)))
+    assert not repeated_pairs(torch.arange(6).reshape(2, 3)).any()
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_gradients(form):
+    z, y = rows(12, 5).requires_grad_(), one_hot(np.arange(12) % 3, 3)
+    dropped = repeated_pairs(torch.tensor([[0, 1, 2, 3], [0, 0, 1, 2], [5, 4, 5, 3]]))
+    assert torch.autograd.gradcheck(lambda t: robust_clustering(t[:, :3], y), z)
+    assert torch.autograd.gradcheck(
+        lambda t: tuple_contrast(unit_rows(t).reshape(3, 4, 5), 0.5, form=form, dropped=dropped), z
+    )
+
+
+def test_a_single_tuple_has_no_contrast():
+    z = unit(2, 1, 4).requires_grad_()
+    value = tuple_contrast(z, 1.0)
+    assert value.item() == pytest.approx(0)
+    assert torch.autograd.grad(value, z)[0].isfinite().all()
+
+
+def test_columns_of_c_have_unit_length_in_every_step_and_start_orthogonal():
+    config = MRLConfig(**{**MRL.tiny(), "lr": 0.1}, select="last")
+    split, run = make_split(), Run((1, 2), precision="fp64", replicas="together")
+    embed, start = start_joint(split, config.hidden, config.dim, run, "mrl")
+    for c in start["classes"]:
+        torch.testing.assert_close(c.T @ c, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-6)
+    phase = joint_phase(config, embed, split.names, TupleSampler(split, run, config.batch))
+    trained = train_phase(phase, start, run).params["classes"]
+    assert (trained.norm(dim=1) - 1).abs().max() > 1e-3
+    torch.testing.assert_close(
+        unit_classes({"classes": trained[0]}, {})["classes"].norm(dim=0), torch.ones(3, dtype=torch.float64)
+    )
+
+
+def test_the_rate_follows_the_epoch():
+    split, run = make_split(), Run(precision="fp64")
+    config = MRLConfig(**{**MRL.tiny(), "epochs": 4}, select="last")
+    embed, start = start_joint(split, config.hidden, config.dim, run, "mrl")
+    phase = joint_phase(config, embed, split.names, TupleSampler(split, run, config.batch))
+    assert [late_cosine(4)(e, 0) for e in range(6)] == pytest.approx(
+        [1, 1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125), 0]
+    )
+    assert phase.objectives[0].factor(3, 99) == pytest.approx(0.5)
+    longer = joint_phase(replace(config, lr_period=100), embed, split.names, phase.sampler)
+    assert longer.objectives[0].factor(3, 99) == pytest.approx((1 + math.cos(math.pi / 50)) / 2)
+    a, b = (train_phase(p, start, run).params["classes"] for p in (phase, longer))
+    assert not torch.equal(a, b)
+
+
+@pytest.mark.parametrize("values", [{}, {"mc_mask_duplicates": True, "mc_form": "paper"}])
+def test_three_seeds_together_equal_each_alone(values, device):
+    together, alone = (fit((1, 2, 3), mode, device, **values)[0] for mode in ("together", "alone"))
+    single = fit((2,), device=device, **values)[0]
+    for name, (_, d) in SIZES.items():
+        x = rows(11, d).to(device)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
+        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"clustering": "ce"},
+        {"mc_form": "paper"},
+        {"mc_mask_duplicates": True},
+        {"beta": 0.98},
+        {"tau": 0.1},
+        {"select": "last", "epochs": 2},
+    ],
+)
+def test_every_option_trains_and_matters(values):
+    base, changed = fit()[0][0].embed("image", rows(5, 8)), fit(**values)[0][0].embed("image", rows(5, 8))
+    torch.testing.assert_close(changed.norm(dim=1), torch.ones(5, dtype=torch.float64))
+    assert not torch.allclose(base, changed)
+
+
+def test_training_learns_to_retrieve():
+    retrievers, _ = fit(epochs=20, lr=1e-2)
+    assert nearest_class_accuracy(retrievers[0]) > 0.9
+
+
+def test_contract():
+    assert [r for r in check_method(METHODS.get("mrl")) if not r.passed] == []
+
+
+def test_wrong_values_are_refused():
+    for values, message in [
+        ({"select": "test"}, "select must be one of map, last"),
+        ({"mc_form": "both"}, "mc_form must be one of code, paper"),
+        ({"clustering": "mae"}, "clustering must be one of robust, ce"),
+        ({"beta": 1.5}, "beta must lie in 0..1"),
+        ({"epochs": 0}, "must be positive"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            MRL.from_values(values)
+    with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
+        fit(dim=2)
+    with pytest.raises(UnsupportedError, match="one label per item"):
+        MRL.from_values({}).check(make_split(multi=True))
+    assert MRLConfig() == MRL.from_values({}).config

@@ -1,0 +1,164 @@
+"""MAN against outputs of its public code (tests/parity/vectors/man.npz)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+
+from benchmark.method import Run
+from benchmark.training import train_phase
+from methods.joint import embed_by_encoder
+from methods.layers import MLP
+from methods.man import (
+    AdversarialNet,
+    MANConfig,
+    adversarial_phase,
+    discriminant,
+    generalized_eigenvalues,
+    modality_errors,
+    scatters,
+)
+
+GOLDEN = np.load(Path(__file__).parent / "vectors" / "man.npz")
+PARTS = ("weight", "bias")
+
+
+def golden(name):
+    found = torch.from_numpy(np.asarray(GOLDEN[name]))
+    return found.double() if found.is_floating_point() else found
+
+
+def close(got, name, tolerance=1e-5):
+    wanted = golden(name)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance * wanted.abs().max().item())
+
+
+def perceptron(case, net, layers):
+    """Parameters of a network, ours by name, from layers ``fc1`` and so on."""
+    return {
+        f"{ours}.{part}": golden(f"in{case}_{net}_{theirs}_{part}")
+        for theirs, ours in layers.items()
+        for part in PARTS
+    }
+
+
+def discriminator(case):
+    return perceptron(case, "D", {"fc1": "hidden.0", "fc2": "last"})
+
+
+def data(case):
+    """Rows per modality, and the labels of all rows, one-hot."""
+    x = golden(f"in{case}_x")
+    y = golden(f"in{case}_y")
+    if x.ndim == 3:
+        parts, y = list(x), y.repeat(len(x))
+    else:
+        parts = list(x.split(golden(f"in{case}_sizes").tolist()))
+    classes = int(golden(f"par{case}_num_classes"))
+    return parts, torch.eye(classes, dtype=torch.float64)[y]
+
+
+@pytest.mark.parametrize("case", ["A", "B"])
+def test_discriminator_and_its_errors(case):
+    parts, _ = data(case)
+    x = torch.cat(parts).requires_grad_()
+    net, params = MLP(x.shape[1], (128,), len(parts)), discriminator(case)
+    z = x.split([len(part) for part in parts])
+    close(functional_call(net, params, (x,)).softmax(dim=-1), f"out{case}_probs")
+    close(modality_errors(net, params, z, fooled=False), f"out{case}_d_terms")
+    errors = modality_errors(net, params, z, fooled=True)
+    close(errors, f"out{case}_g_terms")
+    close(torch.autograd.grad(errors.sum(), x)[0], f"out{case}_grad_adv")
+
+
+@pytest.mark.parametrize("rank", ["guard", "official"])
+@pytest.mark.parametrize("case", ["A", "B"])
+def test_discriminant_with_all_classes(case, rank):
+    parts, y = data(case)
+    x = torch.cat(parts).requires_grad_()
+    eta = float(golden(f"par{case}_eta"))
+    term = discriminant(x, y, eta, rank)
+    close(term, f"out{case}_fisher")
+    close(term, f"out{case}_fisher_f64", 1e-10)
+    close(torch.autograd.grad(term, x)[0], f"out{case}_grad_fisher")
+    single = x.detach().float().requires_grad_()
+    term = discriminant(single, y.float(), eta, rank)
+    close(term.double(), f"out{case}_fisher")
+    close(torch.autograd.grad(term, single)[0].double(), f"out{case}_grad_fisher", 2e-5)
+
+
+@pytest.mark.parametrize("case", ["A", "B"])
+def test_scatters_and_eigenvalues(case):
+    parts, y = data(case)
+    eta = float(golden(f"par{case}_eta"))
+    within, between = scatters(torch.cat(parts), y, eta)
+    found = generalized_eigenvalues(within, between, eta)
+    wanted = golden(f"out{case}_eigvals_f64")
+    torch.testing.assert_close(found, wanted[: len(found)], rtol=1e-9, atol=1e-12)
+    assert (wanted[len(found) :].abs() < 1e-12).all()
+    if case == "A":
+        close(within, "outA_Sw_f64", 1e-10)
+        close(between.mT @ between, "outA_Sb_f64", 1e-10)
+
+
+def test_discriminant_with_missing_classes():
+    x, classes = golden("inC_x").requires_grad_(), int(golden("parC_num_classes"))
+    y = torch.eye(classes, dtype=torch.float64)[golden("inC_y")]
+    eta = float(golden("parC_eta"))
+    assert int((y.sum(dim=0) > 0).sum()) - 1 == int(golden("parC_q"))
+    term = discriminant(x, y, eta)
+    close(term, "outC_fisher_guard_f64", 1e-9)
+    close(torch.autograd.grad(term, x)[0], "outC_grad_guard_f64", 1e-9)
+    found = generalized_eigenvalues(*scatters(x, y, eta), eta).detach()
+    close(found, "outC_eigvals_f64", 1e-9)
+
+
+class Fixed:
+    """The same batch in every step."""
+
+    sizes = (16,)
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def draw(self, generator):
+        return {"rows": torch.arange(16)}
+
+    def gather(self, drawn):
+        return self.batch
+
+
+def test_five_alternating_steps():
+    names = ("0", "1", "2")
+    y = torch.eye(4, dtype=torch.float64)[golden("inD_y")]
+    batch = {f"x/{k}": golden(f"inD_x{k}") for k in names} | {f"y/{k}": y for k in names}
+    config = MANConfig(
+        hidden=(16, 16),
+        epochs=int(golden("parD_steps")),
+        lr=float(golden("parD_lr")),
+        betas=(float(golden("parD_beta1")), float(golden("parD_beta2"))),
+        eta=float(golden("parD_eta")),
+        fisher_beta=float(golden("parD_fisher_beta")),
+        select="last",
+    )
+    net = AdversarialNet([7, 5, 9], config, 4).to("meta")
+    layers = {"fc1": "hidden.0", "fc2": "hidden.1", "fc3": "last"}
+    start = {f"discriminator.{n}": p[None] for n, p in discriminator("D").items()}
+    for k in names:
+        start |= {f"encoders.{k}.{n}": p[None] for n, p in perceptron("D", f"G{k}", layers).items()}
+    embed = embed_by_encoder(net.encoders, names)
+    phase = replace(adversarial_phase(config, net, embed, names, Fixed(batch)), keep=())
+    done = train_phase(phase, start, Run(precision="fp64"))
+    params = {n: p[0] for n, p in done.params.items()}
+    terms = ("discriminator", "adversarial", "discriminant")
+    losses = torch.tensor([done.history[f"train/{term}"] for term in terms], dtype=torch.float64)[..., 0].T
+    z = torch.stack([embed(params, k, batch[f"x/{k}"]) for k in names])
+    weights = {n.removeprefix("discriminator."): p for n, p in params.items() if n.startswith("disc")}
+    guesses = functional_call(net.discriminator, weights, (z,)).softmax(dim=-1)
+    for suffix, tolerance in (("_f64", 1e-7), ("", 1e-4)):
+        close(losses, f"outD_losses{suffix}", tolerance)
+        close(z, f"outD_z{suffix}", tolerance)
+        close(guesses, f"outD_probs{suffix}", tolerance)

@@ -1,0 +1,56 @@
+"""MRL against outputs of its public code (tests/parity/vectors/mrl.npz)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from methods.losses import robust_clustering, tuple_contrast
+from methods.mrl import MRLConfig, late_cosine, objective_terms, unit_classes
+
+GOLDEN = np.load(Path(__file__).parent / "vectors" / "mrl.npz")
+
+
+def golden(name):
+    found = torch.from_numpy(np.asarray(GOLDEN[name]))
+    return found.double() if found.is_floating_point() else found
+
+
+def close(got, name, tolerance=1e-5):
+    wanted = golden(name)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance * wanted.abs().max().item())
+
+
+@pytest.mark.parametrize("case", ["A", "B", "C"])
+def test_objective_with_gradients(case):
+    z, classes = golden(f"in{case}_z").requires_grad_(), golden(f"in{case}_C").requires_grad_()
+    tau, beta = float(golden(f"par{case}_tau")), float(golden(f"par{case}_beta"))
+    y = torch.eye(classes.shape[1], dtype=torch.float64)[golden(f"in{case}_y")]
+    logits = z @ classes
+    clustering = robust_clustering(logits / tau, y)
+    contrast = tuple_contrast(z, tau)
+    terms = objective_terms(z, classes, y, MRLConfig(tau=tau, beta=beta))
+    close(logits, f"out{case}_logits")
+    for got, name in [(clustering, "rc"), (contrast, "mc"), (terms["total"], "total")]:
+        close(got, f"out{case}_{name}")
+        close(got, f"out{case}_{name}_f64", 1e-10)
+    by_z, by_classes = torch.autograd.grad(terms["total"], (z, classes))
+    for got, name in [(by_z, "grad_z"), (by_classes, "grad_C")]:
+        close(got, f"out{case}_{name}")
+        close(got, f"out{case}_{name}_f64", 1e-10)
+    close(torch.autograd.grad(clustering.sum(), z, retain_graph=True)[0], f"out{case}_grad_rc_z")
+    close(torch.autograd.grad(contrast, z)[0], f"out{case}_grad_mc_z")
+    close(tuple_contrast(z, tau, form="paper"), f"out{case}_mc_paper_f64", 1e-10)
+
+
+@pytest.mark.parametrize("case", ["A", "B", "C"])
+def test_unit_columns(case):
+    close(unit_classes({"classes": golden(f"in{case}_C_raw")}, {})["classes"], f"in{case}_C")
+
+
+def test_learning_rates():
+    epochs, lr = int(golden("parLR_T")), float(golden("parLR_lr0"))
+    rate = late_cosine(epochs)
+    found = torch.tensor([lr * rate(epoch, 0) for epoch in range(epochs)], dtype=torch.float64)
+    close(found, "outLR_effective", 1e-9)
