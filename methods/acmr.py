@@ -305,7 +305,7 @@ def phase_of(config: ACMRConfig, net: ACMRNet, sampler: TupleSampler, val: Split
     "acmr",
     title="ACMR",
     paper="Adversarial Cross-Modal Retrieval",
-    venue="ACM Multimedia",
+    venue="ACM MM",
     year=2017,
     group="paired-oriented",
     modalities="two",

@@ -344,7 +344,7 @@ class DRSLRetriever(Retriever):
     "drsl",
     title="DRSL",
     paper="DRSL: Deep Relational Similarity Learning for Cross-modal Retrieval",
-    venue="Information Sciences",
+    venue="INS",
     year=2021,
     group="paired-oriented",
     modalities="two",

@@ -328,7 +328,7 @@ def gnn4cmr_phase(config: GNN4CMRConfig, net: GNN4CMRNet, sampler: Sampler, grap
     title="GNN4CMR",
     paper="Integrating Multi-Label Contrastive Learning With Dual Adversarial Graph Neural Networks for "
     "Cross-Modal Retrieval",
-    venue="IEEE TPAMI",
+    venue="TPAMI",
     year=2023,
     group="paired-oriented",
     modalities="two",

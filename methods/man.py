@@ -237,7 +237,7 @@ def expected_classes(labels: Tensor, batch: int) -> float:
     "man",
     title="MAN",
     paper="Multimodal adversarial network for cross-modal retrieval",
-    venue="Knowledge-Based Systems",
+    venue="KBS",
     year=2019,
     group="paired-oriented",
     modalities="many",

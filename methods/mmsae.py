@@ -262,7 +262,7 @@ class MMSAERetriever(Retriever):
     "mmsae",
     title="MMSAE",
     paper="Multi-modal semantic autoencoder for cross-modal retrieval",
-    venue="Neurocomputing",
+    venue="IJON",
     year=2019,
     group="paired-oriented",
     modalities="two",
