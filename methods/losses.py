@@ -78,7 +78,9 @@ def pair_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) ->
     return (softplus(theta) - torch.where(similar, theta, 0.0)).mean()
 
 
-def half_cosine_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+def half_cosine_likelihood(
+    a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor, *, binary: bool = False
+) -> Tensor:
     """Mean over all pairs of ``log(1 + exp(theta)) - s theta`` with ``theta = cos(a_i, b_j) / 2``.
 
     The common-space term of DSCMR (public code train_model.py), also in the code of ALGCN and GNN4CMR:
@@ -89,10 +91,14 @@ def half_cosine_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Ten
         b: ``(m, d)``.
         labels_a: ``(n, C)``.
         labels_b: ``(m, C)``.
+        binary: ``s_ij`` is 1 where the rows share a label, and 0 elsewhere.
     """
     norms = torch.linalg.vector_norm(a, dim=-1)[:, None] * torch.linalg.vector_norm(b, dim=-1)[None, :]
     theta = 0.5 * (a @ b.mT) / norms.clamp_min(1e-6)
-    return (softplus(theta) - (labels_a @ labels_b.mT) * theta).mean()
+    similar = labels_a @ labels_b.mT
+    if binary:
+        similar = (similar > 0.5).to(theta.dtype)
+    return (softplus(theta) - similar * theta).mean()
 
 
 def robust_clustering(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ import pytest
 from benchmark.card import card
 from benchmark.registry import METHODS
 
-with (Path(__file__).parents[2] / "results/published/methods.csv").open(newline="", encoding="utf-8") as lines:
+with (Path(__file__).parents[2] / "results/published/methods.csv").open(
+    newline="", encoding="utf-8"
+) as lines:
     PRINTED = list(csv.DictReader(lines))
 
 

@@ -1,0 +1,194 @@
+"""Properties of DSCMR."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from benchmark.contract import check_method
+from benchmark.errors import RecipeError
+from benchmark.method import Run
+from benchmark.registry import METHODS
+from methods.dscmr import DSCMR, DSCMRConfig, DSCMRNet, distance, objective_terms
+from methods.losses import half_cosine_likelihood
+from methods.two_branch import TwoBranch
+from tests.methods.data import make_split, nearest_class_accuracy, one_hot, rows
+
+TWO = ("image", "text")
+Y = one_hot([0, 1, 2, 0, 1], 3)
+
+
+def fit(seeds=(1,), replicas="auto", **values):
+    method = DSCMR.from_values({**DSCMR.tiny(), **values})
+    run = Run(seeds, precision="fp64", replicas=replicas)
+    return method.fit(make_split().restrict(TWO), make_split(seed=1).restrict(TWO), run), run
+
+
+def terms_of(u, v, p, q, y=Y, **values):
+    return objective_terms((u, v), (p, q), (y, y), DSCMRConfig(**values))
+
+
+def inputs():
+    return rows(5, 4, 1), rows(5, 4, 2), rows(5, 3, 3), rows(5, 3, 4)
+
+
+@pytest.mark.parametrize("term", ["total", "label", "common", "invariance"])
+@pytest.mark.parametrize("values", [{}, {"norm": "frobenius", "similarity": "binary"}])
+def test_gradients(term, values):
+    given = [x.requires_grad_() for x in inputs()]
+    assert torch.autograd.gradcheck(lambda *x: terms_of(*x, alpha=1.0, beta=0.5, **values)[term], given)
+
+
+def test_terms_by_loops():
+    u, v, p, q = inputs()
+    n = len(u)
+    label = sum((p[i] - Y[i]).norm() + (q[i] - Y[i]).norm() for i in range(n)) / n
+    common = 0
+    for a, b in ((u, u), (u, v), (v, v)):
+        for i in range(n):
+            for j in range(n):
+                theta = (a[i] @ b[j] / a[i].norm() / b[j].norm()).item() / 2
+                common += (math.log(1 + math.exp(theta)) - float(Y[i] @ Y[j]) * theta) / n**2
+    invariance = sum((u[i] - v[i]).norm() for i in range(n)) / n
+    terms = terms_of(u, v, p, q, alpha=2.0, beta=3.0)
+    wanted = {"label": label, "common": common, "invariance": invariance}
+    for name, value in {**wanted, "total": label + 2 * common + 3 * invariance}.items():
+        assert terms[name].item() == pytest.approx(float(value)), name
+
+
+def test_the_common_space_term_reads_directions_only():
+    u, v, _, _ = inputs()
+    scale = torch.tensor([0.1, 2.0, 30.0, 1.0, 5.0], dtype=torch.float64)[:, None]
+    stretched = half_cosine_likelihood(scale * u, v / scale, Y, Y)
+    torch.testing.assert_close(stretched, half_cosine_likelihood(u, v, Y, Y))
+
+
+def test_the_order_of_pairs_does_not_matter():
+    order = torch.tensor([3, 1, 4, 0, 2])
+    plain, moved = terms_of(*inputs()), terms_of(*(x[order] for x in inputs()), Y[order])
+    for name, value in plain.items():
+        torch.testing.assert_close(moved[name], value)
+
+
+def test_equal_modalities():
+    u, _, p, q = inputs()
+    terms = terms_of(u, u, p, q)
+    assert terms["invariance"] == 0
+    torch.testing.assert_close(terms["common"], 3 * half_cosine_likelihood(u, u, Y, Y))
+
+
+def test_the_least_value_of_the_common_space_term():
+    floor = 3 * (math.log(1 + math.exp(0.5)) - 0.5)
+    assert terms_of(*inputs())["common"] > floor
+    same = one_hot([1, 1, 1], 3)
+    met = torch.ones(3, 4, dtype=torch.float64)
+    assert terms_of(met, met, same, same, same)["common"].item() == pytest.approx(floor)
+
+
+@pytest.mark.parametrize("norm", ["row", "frobenius"])
+def test_no_infinite_slope_where_a_distance_is_zero(norm):
+    u = rows(5, 4).requires_grad_()
+    v = u.detach().clone().requires_grad_()
+    p, q = Y.clone().requires_grad_(), Y.clone().requires_grad_()
+    zero = torch.zeros(5, 4, dtype=torch.float64, requires_grad=True)
+    for a, b in ((u, v), (zero, v)):
+        total = terms_of(a, b, p, q, norm=norm)["total"]
+        assert all(g.isfinite().all() for g in torch.autograd.grad(total, (a, b, p, q)))
+
+
+def test_matrix_norms_shrink_with_the_batch_and_row_norms_do_not():
+    a, b = rows(6, 4), rows(6, 4, 1)
+    twice = torch.cat([a, a]), torch.cat([b, b])
+    torch.testing.assert_close(distance(*twice), distance(a, b))
+    torch.testing.assert_close(distance(*twice, "frobenius"), distance(a, b, "frobenius") / math.sqrt(2))
+
+
+def test_several_labels_count_unless_the_target_is_binary():
+    y = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    a, b = rows(2, 4), rows(2, 4, 1)
+    inner, binary = (half_cosine_likelihood(a, b, y, y, binary=x) for x in (False, True))
+    theta = torch.nn.functional.cosine_similarity(a[:, None], b[None], dim=-1) / 2
+    torch.testing.assert_close(binary - inner, ((y @ y.T - 1) * theta).mean())
+    torch.testing.assert_close(
+        half_cosine_likelihood(rows(5, 4), rows(5, 4, 1), Y, Y, binary=True),
+        half_cosine_likelihood(rows(5, 4), rows(5, 4, 1), Y, Y),
+    )
+
+
+def test_shared_layers_hear_both_modalities():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = DSCMRNet({"image": 4, "text": 6}, 8, 5, 3).double()
+    found = net({"image": rows(5, 4), "text": rows(5, 6, 1)})
+    for one in range(2):
+        h, out = found[TWO[one]]
+        gradients = torch.autograd.grad(
+            h.sum() + out.sum(), (net.encoder.common[0].weight, net.classifier.weight), retain_graph=True
+        )
+        assert all(g.abs().max() > 0 for g in gradients)
+
+
+def test_encoder_of_some_modalities_and_with_layers_of_their_own():
+    make = partial(TwoBranch, {"image": 4, "text": 6}, 8, 5)
+    shared, own = make().double(), make(share_last=False).double()
+    x, z = rows(5, 4), rows(3, 6, 1)
+    for net in (shared, own):
+        both = net({"image": x, "text": z})
+        torch.testing.assert_close(net({"text": z})["text"], both["text"])
+        torch.testing.assert_close(net({"image": x})["image"], both["image"])
+    last = own.common[1](own.branches[1](z).relu())
+    torch.testing.assert_close(own({"text": z})["text"], last)
+    assert len(list(shared.parameters())) == 6
+    assert len(list(own.parameters())) == 8
+
+
+@pytest.mark.parametrize("values", [{}, {"norm": "frobenius", "shuffle": False}])
+def test_seeds_together_equal_each_alone(values):
+    together, _ = fit((1, 2), "together", **values)
+    alone, _ = fit((1, 2), "alone", **values)
+    for name, x in (("image", rows(9, 8)), ("text", rows(9, 5))):
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
+        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+
+
+@pytest.mark.parametrize("values", [{"norm": "frobenius"}, {"alpha": 1.0}, {"beta": 1.0}, {"shuffle": False}])
+def test_every_option_trains_and_differs(values):
+    base, changed = fit()[0][0], fit(**values)[0][0]
+    assert changed.embed("image", rows(5, 8)).isfinite().all()
+    assert not torch.allclose(base.embed("image", rows(5, 8)), changed.embed("image", rows(5, 8)))
+
+
+def test_the_kept_epoch_has_the_best_validation_map():
+    run = fit(epochs=12, lr=3e-2)[1]
+    curve = [each[0] for each in run.history["dscmr"]["val/map"]]
+    last, _ = fit(epochs=12, lr=3e-2, select="last")
+    early, _ = fit(epochs=curve.index(max(curve)) + 1, lr=3e-2, select="last")
+    best, _ = fit(epochs=12, lr=3e-2)
+    x = rows(5, 8)
+    assert curve.index(max(curve)) < 11, "the last epoch was the best, so nothing was tested"
+    torch.testing.assert_close(best[0].embed("image", x), early[0].embed("image", x))
+    assert not torch.allclose(best[0].embed("image", x), last[0].embed("image", x))
+
+
+def test_training_learns_to_retrieve():
+    assert nearest_class_accuracy(fit(epochs=25, lr=1e-2)[0][0]) > 0.9
+
+
+def test_the_contract_is_kept():
+    broken = {r.name: r.detail for r in check_method(METHODS.get("dscmr")) if not r.passed}
+    assert not broken
+
+
+def test_wrong_values_are_refused():
+    for values, message in [
+        ({"norm": "l1"}, "norm must be one of row, frobenius"),
+        ({"similarity": "cosine"}, "similarity must be one of inner, binary"),
+        ({"select": "test-oracle"}, "select must be one of map, last"),
+        ({"batch": 0}, "must be positive"),
+        ({"alpha": -1.0}, "must not be negative"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            DSCMR.from_values(values)
+    assert DSCMRConfig() == DSCMR.from_values({}).config

@@ -1,0 +1,109 @@
+"""COXI against outputs of its public code (tests/parity/vectors/coxi.npz)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+
+from benchmark.method import Run
+from benchmark.protocol import RowSampler
+from benchmark.selection import mean_average_precision
+from benchmark.training import Phase, train_phase
+from methods.coxi import COXIConfig, COXINet, coxi_objective, objective_terms
+from methods.layers import unit_rows
+
+GOLDEN = np.load(Path(__file__).parent / "vectors" / "coxi.npz")
+INPUTS = ("f1", "f2", "logits1", "logits2", "proxies")
+LAYERS = {
+    **{f"encoder.own.{m}.{k}": f"{n}_fc{k + 1}" for m, n in enumerate(("img", "txt")) for k in (0, 1)},
+    "encoder.third.0": "img_fc3",
+    "encoder.third.1": "txt_fc3",
+    "encoder.shared": "shared",
+    "classifier": "cls",
+}
+
+
+def golden(name):
+    return torch.from_numpy(np.asarray(GOLDEN[name])).double()
+
+
+def close(got, name, tolerance=1e-5):
+    torch.testing.assert_close(got, golden(name), rtol=tolerance, atol=tolerance)
+
+
+def config(case, **values):
+    given = {n: float(GOLDEN[f"par_{case}_{n}"]) for n in ("margin", "alpha", "beta", "gamma")}
+    return COXIConfig(**given, **values)
+
+
+def labels():
+    return torch.eye(4, dtype=torch.float64)[GOLDEN["in_labels"]]
+
+
+@pytest.mark.parametrize("case", ["A", "B", "C"])
+def test_objective_with_gradients(case):
+    given = [golden(f"in_{n}").requires_grad_() for n in INPUTS]
+    f1, f2, a, b, proxies = given
+    terms = objective_terms((f1, f2), (a, b), (labels(), labels()), proxies, config(case))
+    for name, theirs in (
+        ("total", "total"),
+        ("proxy", "p_loss"),
+        ("label", "d_loss"),
+        ("distance", "m_loss"),
+    ):
+        close(terms[name], f"out_{case}_{theirs}")
+    for name, gradient in zip(INPUTS, torch.autograd.grad(terms["total"], given), strict=True):
+        close(gradient, f"out_{case}_grad_{name}")
+
+
+def test_networks():
+    net = COXINet({"image": 12, "text": 9}, COXIConfig(hidden=(10, 10, 8), dim=6), 4).to("meta")
+    params = {
+        f"{o}.{part}": golden(f"in_net_{t}_{part}") for o, t in LAYERS.items() for part in ("weight", "bias")
+    }
+    assert set(params) == {n for n, _ in net.named_parameters()} - {"proxies"}
+    for number, (modality, x) in enumerate((("image", "in_net_img"), ("text", "in_net_txt")), start=1):
+        f, logits = functional_call(net, params, (modality, golden(x)))
+        close(f, f"out_net_f{number}")
+        close(logits, f"out_net_logits{number}")
+
+
+def test_retrieval():
+    y = labels()
+    scores, relevant = unit_rows(golden("in_f1")) @ unit_rows(golden("in_f2")).T, y @ y.T > 0
+    close(mean_average_precision(scores, relevant), "out_map_f1_to_f2")
+    close(mean_average_precision(scores.T, relevant.T), "out_map_f2_to_f1")
+
+
+class InOrder(RowSampler):
+    """Serves the rows as they are."""
+
+    def draw(self, generator):
+        return {"rows": torch.arange(len(self.x))}
+
+
+def test_steps_of_network_and_proxies():
+    """Embeddings and a classifier in the place of the network."""
+    rates = {"lr": float(GOLDEN["par_step_lr"]), "lr_proxies": float(GOLDEN["par_step_lr_proxy"])}
+    settings = config("A", **rates)
+    names = {"f1": "f1", "f2": "f2", "proxies": "proxies", "cls.weight": "step_cls_weight"}
+    names["cls.bias"] = "step_cls_bias"
+    params = {ours: golden(f"in_{theirs}")[None] for ours, theirs in names.items()}
+
+    def loss(params, batch, now):
+        f = (params["f1"], params["f2"])
+        logits = tuple(torch.nn.functional.linear(x, params["cls.weight"], params["cls.bias"]) for x in f)
+        return objective_terms(f, logits, (batch["y"], batch["y"]), params["proxies"], settings)
+
+    steps = int(GOLDEN["par_step_n"])
+    sampler = InOrder(labels(), labels(), 10)
+    phase = Phase("steps", steps, sampler, (coxi_objective(settings, loss),))
+    done = train_phase(phase, params, Run(precision="fp64"))
+    close(torch.tensor(done.history["train/total"]).double()[:, 0], "out_step_losses", 1e-4)
+    for ours, theirs in {"f1": "f1", "f2": "f2", "proxies": "proxies", "cls.weight": "cls_weight"}.items():
+        close(done.params[ours][0], f"out_step_{theirs}", 1e-4)
+        moved = (golden(f"out_step_{theirs}") - params[ours][0]).abs().max()
+        error = (done.params[ours][0] - golden(f"out_step_{theirs}")).abs().max()
+        assert error < 0.01 * moved, "a tolerance wider than the step would prove nothing"
