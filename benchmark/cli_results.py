@@ -73,6 +73,15 @@ def show_run(
     show.tree(facts)
 
 
+@results_app.command("timings")
+def timings(results: Results = None) -> None:
+    """Seconds per seed of what is stored, as CSV, like `results/timings.csv` that estimates read."""
+    from benchmark.report.grid import timings as listed
+    from benchmark.store import Store
+
+    sys.stdout.write(listed(Store(results)))
+
+
 @results_app.command("export")
 def export_(
     file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Where to.")],

@@ -101,8 +101,13 @@ def _announcement(plans: Sequence[Plan], asked: int, store: Store) -> str:
 def estimate(plan: Plan, store: Store, folder: Path | None = None) -> float | None:
     """Seconds a run may take; ``None`` if nothing like it was measured.
 
-    Taken from a stored run of the same method, dataset and profile, or else from ``timings.csv`` beside the
-    published tables, which holds times of two CPU cores.
+    Taken from stored runs of the same method, dataset and profile, or else from ``results/timings.csv``,
+    which holds times of two CPU cores.
+
+    Args:
+        plan: The run.
+        store: Where runs like it may be.
+        folder: Where ``timings.csv`` is; ``results`` of the checkout if not given.
     """
     seeds = len(plan.seeds)
     facts = plan.method.id, plan.dataset.id, plan.profile
@@ -113,7 +118,8 @@ def estimate(plan: Plan, store: Store, folder: Path | None = None) -> float | No
     ]
     if like:
         return fmean(like) * seeds
-    folder = folder or published_folder()
+    published = published_folder()
+    folder = folder or (published.parent if published else None)
     file = folder / TIMINGS if folder else None
     if file is None or not file.is_file() or plan.device != "cpu":
         return None
@@ -122,6 +128,17 @@ def estimate(plan: Plan, store: Store, folder: Path | None = None) -> float | No
             if (row["method"], row["dataset"], row["profile"]) == facts:
                 return float(row["seconds"]) * seeds
     return None
+
+
+def timings(store: Store) -> str:
+    """Mean seconds per seed of every method, dataset and profile that is stored, as CSV."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for run in store.all()[0]:
+        record = run.record
+        facts = record["method"]["id"], record["dataset"]["id"], record["profile"]
+        found.setdefault(facts, []).append(record["timings"]["total"] / len(record["seeds"]))
+    lines = [f"{','.join(facts)},{fmean(seconds):.1f}" for facts, seconds in sorted(found.items())]
+    return "\n".join(["method,dataset,profile,seconds", *lines, ""])
 
 
 def command(spec: RunSpec) -> str:
