@@ -61,7 +61,10 @@ def environment(table: Table) -> str:
     remarks = notes(table)
     if ours and published and table.comparable:
         remarks.insert(0, f"Not comparable with the published numbers: {table.comparable}.")
-    remarks += [f"{line.label} is missing: {line.reason}." for line in table.missing]
+    reasons: dict[str, list[str]] = {}
+    for line in table.missing:
+        reasons.setdefault(line.reason, []).append(line.label)
+    remarks += [f"Missing ({reason}): {', '.join(labels)}." for reason, labels in reasons.items()]
     if remarks:
         words = " ".join(map(escape, remarks))
         lines += [r"\par\smallskip\begin{minipage}{\textwidth}\footnotesize " + words + r"\end{minipage}"]
