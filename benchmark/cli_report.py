@@ -77,8 +77,8 @@ def report(
     from benchmark.store import Store
 
     chosen = list(items().values()) if name == "all" else [item(name)]
-    if name == "all" and not dataset:
-        chosen = [each for each in chosen if each.datasets]
+    if name == "all":
+        chosen = [each for each in chosen if (not each.own if dataset else each.datasets)]
     from benchmark.report.make import Options, make, write
     from benchmark.report.page import write_page
 

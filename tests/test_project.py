@@ -62,7 +62,7 @@ def all_options():
 def test_the_readme_shows_every_command():
     shown = {line.split()[0] for line in commands(README)}
     wanted = {"list", "doctor", "run", "show-config", "data", "score", "check", "results", "query"}
-    assert shown == wanted | {"show", "study", "prior"}
+    assert shown == wanted | {"show", "study", "prior", "report"}
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(commands(README) + commands(CONTRIBUTING)))
@@ -90,8 +90,10 @@ def test_a_documented_command_exists_with_its_options(line):
     ids=["README", "CONTRIBUTING"],
 )
 def test_sessions_and_options_in_the_text_exist(text, some):
-    sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), flags=re.MULTILINE))
-    named = {name for names in re.findall(r"nox -s ((?:[a-z]+ ?)+)", text) for name in names.split()}
+    source = (ROOT / "noxfile.py").read_text()
+    sessions = set(re.findall(r"^@nox.session\ndef (\w+)\(session", source, flags=re.MULTILINE))
+    sessions |= set(re.findall(r'^@nox.session\(name="(\w+)"', source, flags=re.MULTILINE))
+    named = {name for names in re.findall(r"nox -s ((?:[a-z0-9]+ ?)+)", text) for name in names.split()}
     assert {"tests", "lint", "types", "layers", "bench"} <= named <= sessions
     options = set(re.findall(r"`[^`\n]*?(--[a-z-]+)", text))
     assert some <= options <= all_options()

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import RecipeError, UnknownNameError
-from benchmark.recipe import ROWS, coerce, parse_override, read_layers, recipe_file, resolve, variants
+from benchmark.recipe import (
+    RESERVED,
+    ROWS,
+    coerce,
+    layer_dataset,
+    parse_override,
+    read_layers,
+    recipe_file,
+    resolve,
+    variants,
+)
 from benchmark.registry import DATASETS, METHODS, Entry
 from tests.world import RECIPE, World
 
@@ -268,10 +279,10 @@ def test_every_recipe_of_ours_fits_its_method(name):
     file = recipe_file(entry)
     assert file is not None, f"{name} has no recipe"
     datasets = set(DATASETS.entries())
-    sections = {layer.partition(".")[2] for layer in read_layers(file)} - {""}
+    sections = {layer_dataset(layer) for layer in read_layers(file)} - {""}
     assert sections <= datasets, f"{file} has values for unknown datasets"
     method = entry.load()
-    for dataset in datasets:
+    for dataset, variant in product(datasets, variants(entry)):
         for profile in ("paper", "quick"):
-            recipe = resolve(entry, dataset, profile)
-            method.from_values({n: v.value for n, v in recipe.items() if n != ROWS})
+            recipe = resolve(entry, dataset, profile, (f"variant={variant}",))
+            method.from_values({n: v.value for n, v in recipe.items() if n not in RESERVED})

@@ -373,7 +373,7 @@ WRONG = {
     "its key starts with cccc": {"key": "c" * 64},
     "'key' is not a hash": {"key": "zz"},
     "'comparability.fingerprint' is another": {"comparability__fingerprint": "0"},
-    "'comparability.schema' is another": {"comparability__schema": 2},
+    "'comparability.schema' is another": {"comparability__schema": 99},
     "'dataset.source' is not one of": {"dataset__source": "<script>"},
     "'profile' is not one of": {"profile": None},
     "'method.title' is not a text": {"method__title": 3},

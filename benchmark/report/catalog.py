@@ -28,6 +28,7 @@ class Item:
         studies: Names of studies; empty for methods.
         directions: ``query->database`` of curves.
         notes: Remarks on the published numbers, a sentence each.
+        own: Made of its own datasets only.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Item:
     studies: tuple[str, ...] = ()
     directions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    own: bool = False
 
 
 def items(folder: Path | None = None) -> dict[str, Item]:
@@ -98,6 +100,7 @@ def _item(name: str, entry: dict[str, Any]) -> Item:
         studies=studies,
         directions=tuple(entry.get("directions", ())),
         notes=tuple(entry.get("notes", ())),
+        own=bool(entry.get("own", False)),
     )
 
 

@@ -13,7 +13,7 @@ from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.folds import Once
 from benchmark.plan import Plan, RunSpec, make_plan
 from benchmark.published import published_folder
-from benchmark.runner import Reporter, Silent, execute, look_up
+from benchmark.runner import Reporter, Silent, execute, load, look_up
 from benchmark.store import Store, StoredRun
 
 TIMINGS = "timings.csv"
@@ -61,6 +61,11 @@ def collect(
     """
     once = Once(reporter or Silent())
     plans = [make_plan(spec) for spec in specs]
+    if stored_only:  # data that were never read here are read once, to know which stored runs are theirs
+        for number in range(len(specs)):
+            if plans[number].known is None:
+                load(plans[number], once)
+                plans = [make_plan(spec) for spec in specs]
     found = [look_up(plan, store, force=force) for plan in plans]
     missing = [number for number, run in enumerate(found) if run is None]
     if missing and not stored_only:

@@ -194,12 +194,12 @@ def _methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> 
     made.tables.append(
         build(
             f"{made.item.name}-{dataset}",
-            f"{made.item.title.partition(':')[0]}: {dataset_title(dataset)}",
+            f"{made.item.title.partition(':')[0].partition(' (')[0]}: {dataset_title(dataset)}",
             lines,
             made.item.measure,
             judge=judged,
             margin=options.margin,
-            notes=made.item.notes,
+            notes=made.item.notes if dataset in made.item.datasets else (),
         )
     )
 
@@ -259,7 +259,7 @@ def _study(made: Made, dataset: str, options: Options, reporter: Reporter) -> No
                 f"{study.title}, {dataset_title(dataset)}",
                 lines,
                 margin=options.margin,
-                notes=made.item.notes,
+                notes=made.item.notes if dataset in made.item.datasets else (),
                 incomparable=incomparable,
             )
         )
