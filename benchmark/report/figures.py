@@ -198,7 +198,8 @@ def critical_difference(
     with _style():
         figure = Figure(figsize=(7, 1.6 + 0.2 * half + 0.12 * len(groups)), layout="constrained")
         at = figure.subplots()
-        at.set_xlim(0.5, len(names) + 0.5)
+        aside = 0.18 * len(names)  # room for the labels beside the ranks
+        at.set_xlim(1 - aside, len(names) + aside)
         top = 0.35 * len(groups) + 0.5
         at.set_ylim(-half - 0.5, top + 1.2)
         at.axis("off")
@@ -211,10 +212,10 @@ def critical_difference(
         for place, name in enumerate(names):
             left = place < half
             y = -(place if left else len(names) - 1 - place) - 0.2
-            end = 0.5 if left else len(names) + 0.5
+            end = 1 - aside if left else len(names) + aside
             at.plot([ranks[name], ranks[name], end], [top, y, y], color="0.3", linewidth=0.8)
             text = f"{name} ({ranks[name]:.2f})"
-            at.text(end, y + 0.05, text, ha="left" if left else "right", va="bottom")
+            at.text(end, y + 0.05, text, ha="left" if left else "right", va="bottom", fontsize=8)
         for number, group in enumerate(groups):
             ends = [ranks[name] for name in group]
             y = top - 0.3 * (number + 1)

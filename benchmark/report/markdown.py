@@ -45,7 +45,7 @@ def significance(found: Sequence[AgainstBest], order: Ranking | None) -> str:
                 one.b,
                 f"{one.difference:+.3f}",
                 f"{one.low:+.3f} to {one.high:+.3f}",
-                "-" if one.p_holm is None else f"{one.p_holm:.2g}",
+                small(one.p_holm),
                 str(one.queries),
             ]
             for one in each.comparisons
@@ -64,6 +64,13 @@ def significance(found: Sequence[AgainstBest], order: Ranking | None) -> str:
             f"Not significantly different: {joined}.",
         ]
     return "\n\n".join(parts) + "\n" if parts else ""
+
+
+def small(p: float | None) -> str:
+    """A p value; one that is 0 in floating point is no 0."""
+    if p is None:
+        return "-"
+    return f"{p:.2g}" if p > 0 else "< 1e-300"
 
 
 def notes(table: Table) -> list[str]:

@@ -16,7 +16,7 @@ from benchmark.query import answer, reload
 from benchmark.registry import METHODS
 from benchmark.report import drawing, figures
 from benchmark.report.make import Made, Options, caption_of, write_text
-from benchmark.report.markdown import notes
+from benchmark.report.markdown import notes, small
 from benchmark.report.significance import against_best, ranking
 from benchmark.report.tables import Cell, Row, Table, caption, heading
 from benchmark.store import StoredRun
@@ -81,7 +81,7 @@ def _section(made: Made, options: Options) -> dict[str, Any]:
                 "(mean over seeds per query): bootstrap interval, Wilcoxon test, Holm-corrected.",
                 "head": [f"{found.comparisons[0].a} minus", "difference", "low", "high", "p"],
                 "rows": [
-                    [c.b, f"{c.difference:+.3f}", f"{c.low:+.3f}", f"{c.high:+.3f}", f"{c.p_holm:.2g}"]
+                    [c.b, f"{c.difference:+.3f}", f"{c.low:+.3f}", f"{c.high:+.3f}", small(c.p_holm)]
                     for c in found.comparisons
                 ],
             }
