@@ -31,7 +31,6 @@ from benchmark.cli_options import (
     emit,
     run_spec,
 )
-from benchmark.errors import BenchmarkError
 
 
 def report(
@@ -107,11 +106,13 @@ def report(
         for table in each.tables
         for line in table.missing
     ]
+    problems = [problem for each in made for problem in each.problems]
     document = {
         "reports": [each.item.name for each in made],
         "files": files,
         "runs": len({key for each in made for key in each.runs}),
         "missing": missing,
+        "problems": problems,
         "seconds": time.perf_counter() - start,
     }
     if as_json:
@@ -119,11 +120,11 @@ def report(
         return
     from benchmark import show
 
-    if not files:
-        raise BenchmarkError(f"report {name}: nothing to write")
     out = show.console()
     for line in files:
         out.print(line, soft_wrap=True)
+    for problem in problems:
+        out.print(f"not drawn: {problem}")
     if missing:
         out.print(f"{len(missing)} rows are missing; the tables say why")
     out.print(f"{document['runs']} runs, {document['seconds']:.0f} s")

@@ -65,6 +65,7 @@ class Made:
         panels: Figures, by the name of their file.
         runs: Every run it is made of, by key.
         files: Written.
+        problems: Why something could not be drawn, a line each.
     """
 
     item: Item
@@ -72,6 +73,7 @@ class Made:
     panels: dict[str, list[Panel]] = field(default_factory=dict)
     runs: dict[str, StoredRun] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def make(item: Item, options: Options, reporter: Reporter | None = None) -> Made:
@@ -269,13 +271,15 @@ def _curves(made: Made, dataset: str, options: Options, reporter: Reporter) -> N
     _, entries = method_entries(dataset, options, reporter)
     runs = {title_of(name): entry.run for name, entry in entries.items() if entry.run is not None}
     if not runs:
-        raise BenchmarkError(f"report {made.item.name}: no method has a run on {dataset}")
+        made.problems.append(f"{made.item.name}: no method has a run on {dataset}")
+        return
     comparable([run.record for run in runs.values()])
     made.runs |= {run.record["key"]: run for run in runs.values()}
     first = next(iter(runs.values())).record
     for direction in made.item.directions:
         if direction not in first["results"][MEASURE]:
-            raise BenchmarkError(f"report {made.item.name}: {dataset} has no direction {direction}")
+            made.problems.append(f"{made.item.name}: {dataset} has no direction {direction}")
+            continue
         name = f"precision/{direction}"
         found = {title: run.arrays(name)[name] for title, run in runs.items()}
         curves = [Curve(title, np.linspace(0, 1, y.shape[1]), y) for title, y in found.items()]
@@ -289,7 +293,8 @@ def _study_figure(made: Made, dataset: str, options: Options, reporter: Reporter
         study, _, done = run_study(made, name, dataset, options, reporter)
         rows = [(each.variant.label, each.outcome.run) for each in done if each.outcome is not None]
         if not rows:
-            raise BenchmarkError(f"report {made.item.name}: no row of {name} has a run on {dataset}")
+            made.problems.append(f"{made.item.name}: no row of {name} has a run on {dataset}")
+            continue
         comparable([run.record for _, run in rows])
         for family, members in _families(rows).items():
             means = np.array([values_of(run.record, AVERAGE, MEASURE) for _, run in members]).T

@@ -62,6 +62,7 @@ def content(made: Sequence[Made], options: Options) -> dict[str, Any]:
             for table in each.tables
             for line in table.missing
         ],
+        "problems": [problem for each in made for problem in each.problems],
         "cards": _cards({record["method"]["id"]: None for record in records}),
         "runs": [_run(run) for run in runs.values()],
     }

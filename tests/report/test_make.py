@@ -190,3 +190,10 @@ def test_list_of_reports(world, capsys):
     assert names[:2] == ["table2", "table3"]
     assert json.dumps(names)
     assert Made(Item("x", "methods", "X", ())).files == []
+
+
+def test_a_figure_without_runs_is_not_drawn_and_says_why(world, capsys, tmp_path):
+    out = tmp_path / "o"
+    found = world.json(capsys, "report", "figure2", "--dataset", "blobs", "--stored", "--output", out)
+    assert found["problems"] == ["figure2: no method has a run on blobs"]
+    assert found["files"] == []

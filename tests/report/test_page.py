@@ -44,6 +44,16 @@ def test_the_page_needs_nothing_else_and_hides_nothing(page_file):
     assert {card["title"] for card in found["cards"]} == {"DRCL", "SDML", "MARS"}
 
 
+def test_a_page_of_nothing_says_so(tmp_path):
+    made = Made(
+        Item("figure2", "curves", "Fig. 2", ("wikipedia",)), problems=["figure2: no method has a run"]
+    )
+    options = Options(RunSpec("", ""), Store(tmp_path / "r"), tmp_path)
+    text = write_page([made], tmp_path / "index.html", options).read_text(encoding="utf-8")
+    assert "No runs are stored." in text
+    assert "Not drawn: figure2: no method has a run." in text
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium installed (Debian: chromium)")
 def test_sorting_and_filtering_in_a_browser(page_file):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
