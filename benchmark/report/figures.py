@@ -5,6 +5,7 @@ Lines differ in colour, dash and marker; files do not depend on when they were m
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -81,11 +82,13 @@ def draw(panels: Sequence[Panel], file: Path, note: str = "", columns: int = 2) 
 
 def svg(panels: Sequence[Panel], columns: int = 2) -> str:
     """The same drawing as text, to be put into a page."""
-    import io
-
-    out = io.StringIO()
     with _style():
-        _figure(panels, "", columns).savefig(out, format="svg", metadata={"Date": None})
+        return _text(_figure(panels, "", columns))
+
+
+def _text(figure: Figure) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
 
@@ -191,35 +194,49 @@ def critical_difference(
         file: Path without suffix.
         note: Small print below.
     """
+    with _style():
+        return _save(_ranks(ranks, groups, difference, note), file)
+
+
+def critical_difference_svg(
+    ranks: Mapping[str, float], groups: Sequence[Sequence[str]], difference: float
+) -> str:
+    """The same as text, to be put into a page."""
+    with _style():
+        return _text(_ranks(ranks, groups, difference, ""))
+
+
+def _ranks(
+    ranks: Mapping[str, float], groups: Sequence[Sequence[str]], difference: float, note: str
+) -> Figure:
     from matplotlib.figure import Figure
 
     names = sorted(ranks, key=lambda name: ranks[name])
     half = -(-len(names) // 2)
-    with _style():
-        figure = Figure(figsize=(7, 1.6 + 0.2 * half + 0.12 * len(groups)), layout="constrained")
-        at = figure.subplots()
-        aside = 0.18 * len(names)  # room for the labels beside the ranks
-        at.set_xlim(1 - aside, len(names) + aside)
-        top = 0.35 * len(groups) + 0.5
-        at.set_ylim(-half - 0.5, top + 1.2)
-        at.axis("off")
-        at.plot([1, len(names)], [top, top], color="black", linewidth=1)
-        for tick in range(1, len(names) + 1):
-            at.plot([tick, tick], [top, top + 0.2], color="black", linewidth=1)
-            at.text(tick, top + 0.3, str(tick), ha="center", va="bottom")
-        at.plot([1, 1 + difference], [top + 1.1, top + 1.1], color="black", linewidth=2)
-        at.text(1 + difference + 0.1, top + 1.1, f"critical difference {difference:.2f}", va="center")
-        for place, name in enumerate(names):
-            left = place < half
-            y = -(place if left else len(names) - 1 - place) - 0.2
-            end = 1 - aside if left else len(names) + aside
-            at.plot([ranks[name], ranks[name], end], [top, y, y], color="0.3", linewidth=0.8)
-            text = f"{name} ({ranks[name]:.2f})"
-            at.text(end, y + 0.05, text, ha="left" if left else "right", va="bottom", fontsize=8)
-        for number, group in enumerate(groups):
-            ends = [ranks[name] for name in group]
-            y = top - 0.3 * (number + 1)
-            at.plot([min(ends) - 0.04, max(ends) + 0.04], [y, y], color="black", linewidth=2.5)
-        if note:
-            figure.supxlabel(note, fontsize=6, color="0.25")
-        return _save(figure, file)
+    figure = Figure(figsize=(7, 1.6 + 0.2 * half + 0.12 * len(groups)), layout="constrained")
+    at = figure.subplots()
+    aside = 0.18 * len(names)  # room for the labels beside the ranks
+    at.set_xlim(1 - aside, len(names) + aside)
+    top = 0.35 * len(groups) + 0.5
+    at.set_ylim(-half - 0.5, top + 1.2)
+    at.axis("off")
+    at.plot([1, len(names)], [top, top], color="black", linewidth=1)
+    for tick in range(1, len(names) + 1):
+        at.plot([tick, tick], [top, top + 0.2], color="black", linewidth=1)
+        at.text(tick, top + 0.3, str(tick), ha="center", va="bottom")
+    at.plot([1, 1 + difference], [top + 1.1, top + 1.1], color="black", linewidth=2)
+    at.text(1 + difference + 0.1, top + 1.1, f"critical difference {difference:.2f}", va="center")
+    for place, name in enumerate(names):
+        left = place < half
+        y = -(place if left else len(names) - 1 - place) - 0.2
+        end = 1 - aside if left else len(names) + aside
+        at.plot([ranks[name], ranks[name], end], [top, y, y], color="0.3", linewidth=0.8)
+        text = f"{name} ({ranks[name]:.2f})"
+        at.text(end, y + 0.05, text, ha="left" if left else "right", va="bottom", fontsize=8)
+    for number, group in enumerate(groups):
+        ends = [ranks[name] for name in group]
+        y = top - 0.3 * (number + 1)
+        at.plot([min(ends) - 0.04, max(ends) + 0.04], [y, y], color="black", linewidth=2.5)
+    if note:
+        figure.supxlabel(note, fontsize=6, color="0.25")
+    return figure

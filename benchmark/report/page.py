@@ -17,6 +17,7 @@ from benchmark.registry import METHODS
 from benchmark.report import drawing, figures
 from benchmark.report.make import Made, Options, caption_of, write_text
 from benchmark.report.markdown import notes, small
+from benchmark.report.ranks import Ranking
 from benchmark.report.significance import against_best, ranking
 from benchmark.report.tables import Cell, Row, Table, caption, heading
 from benchmark.store import StoredRun
@@ -98,17 +99,26 @@ def _section(made: Made, options: Options) -> dict[str, Any]:
                 "rows": [[n, f"{a:.2f}"] for n, a in zip(order.methods, order.average, strict=True)],
             }
         )
+    drawn = []
+    if order is not None:
+        drawn.append({"svg": _ranks(order), "caption": "Methods under one bar do not differ significantly."})
+    for panels in made.panels.values():
+        svg = Markup(figures.svg(panels))  # noqa: S704 - ours
+        drawn.append({"svg": svg, "caption": " ".join(caption_of(made.runs))})
     return {
         "id": made.item.name,
         "title": made.item.title,
         "tables": [_table(table) for table in made.tables],
         "significance": tests,
-        "figures": [
-            {"svg": Markup(figures.svg(panels)), "caption": " ".join(caption_of(made.runs))}  # noqa: S704 - ours
-            for panels in made.panels.values()
-        ],
+        "figures": drawn,
         "shelves": [shelf for table in made.tables if (shelf := _gallery(table, made, options))],
     }
+
+
+def _ranks(order: Ranking) -> Markup:
+    ranks = dict(zip(order.methods, order.average, strict=True))
+    text = figures.critical_difference_svg(ranks, order.groups, order.critical_difference)
+    return Markup(text)  # noqa: S704 - ours
 
 
 def _table(table: Table) -> dict[str, Any]:
