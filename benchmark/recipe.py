@@ -91,7 +91,8 @@ def resolve(method: Entry, dataset: str, profile: str, overrides: Sequence[str] 
                 raise UnknownNameError(f"hyper-parameter of {method.id}", name, sorted({*values, *defaults}))
             values[name] = defaults[name]
         changed = _override(values[name].value, keys, given, text)
-        values[name] = Value(changed, "command line", "--set")
+        if changed != values[name].value:  # what is set to what it is anyway is not changed
+            values[name] = Value(changed, "command line", "--set")
     if variant != RECOMMENDED:
         values[VARIANT] = Value(variant, "command line", "--set")
     return values

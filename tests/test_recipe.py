@@ -286,3 +286,10 @@ def test_every_recipe_of_ours_fits_its_method(name):
         for profile in ("paper", "quick"):
             recipe = resolve(entry, dataset, profile, (f"variant={variant}",))
             method.from_values({n: v.value for n, v in recipe.items() if n not in RESERVED})
+
+
+def test_a_value_set_to_what_it_is_keeps_its_source():
+    entry = METHODS.get("sdml")
+    plain, same = (resolve(entry, "xmedia", "quick", changes) for changes in ((), ("prior=orthogonal",)))
+    assert same == plain
+    assert resolve(entry, "xmedia", "quick", ("prior=selected",))["prior"].origin == "--set"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf", "svg")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = "osD^vPX<>*hpd8"
+MARKERS = "osD^vPX<>*"
 SHADES = 10
 """Colours of the palette."""
 
@@ -167,8 +167,11 @@ def _panel(at: Axes, panel: Panel, number: Mapping[str, int], colours: Sequence[
             curve.x,
             mean,
             color=colour,
-            linestyle=DASHES[n // 2 % len(DASHES)],
+            linestyle=DASHES[
+                (n + n // SHADES) % len(DASHES)
+            ],  # a colour that comes again is dashed otherwise
             marker=MARKERS[n % len(MARKERS)],
+            markerfacecolor=colour if n < len(MARKERS) else "white",
             markevery=every,
             markersize=4,
             linewidth=1.2,

@@ -215,8 +215,9 @@ def _note(record: Mapping[str, Any] | None) -> str:
         parts.append("one model for every two modalities")
     if record["method"].get("transductive"):
         parts.append("transductive: test items take part, without labels")
-    if record["overrides"]:
-        parts.append("changed with " + " ".join(record["overrides"]))
+    changed = [f"{n}={v['value']}" for n, v in record["recipe"].items() if v["origin"] == "--set"]
+    if changed:
+        parts.append("changed with --set " + " ".join(changed))
     return "; ".join(parts)
 
 
