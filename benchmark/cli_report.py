@@ -78,8 +78,9 @@ def report(
     chosen = list(items().values()) if name == "all" else [item(name)]
     if name == "all":
         chosen = [each for each in chosen if (not each.own if dataset else each.datasets)]
-    from benchmark.report.make import Options, make, write
+    from benchmark.report.make import make, write
     from benchmark.report.page import write_page
+    from benchmark.report.parts import Options
 
     options = Options(
         spec,

@@ -162,5 +162,9 @@ def command(spec: RunSpec) -> str:
     options |= {name: value for name, value in named.items() if value}
     words = [word for pair in options.items() for word in pair]
     words += ["--leave-own-out"] if spec.leave_own_out else []
+    words += ["--pairwise"] if spec.pairwise else []
+    if spec.label_noise:
+        words += ["--label-noise", str(spec.label_noise), "--label-noise-mode", spec.label_noise_mode]
+        words += ["--label-noise-seed", str(spec.label_noise_seed)]
     words += [word for text in spec.overrides for word in ("--set", text)]
     return " ".join(["python -m benchmark run", *map(shlex.quote, words)])

@@ -15,8 +15,9 @@ from benchmark.errors import DataError
 from benchmark.query import answer, reload
 from benchmark.registry import METHODS
 from benchmark.report import drawing, figures
-from benchmark.report.make import Made, Options, caption_of, write_text
+from benchmark.report.make import caption_of, write_text
 from benchmark.report.markdown import notes, small
+from benchmark.report.parts import Made, Options
 from benchmark.report.ranks import Ranking
 from benchmark.report.significance import against_best, ranking
 from benchmark.report.tables import Cell, Row, Table, caption, heading

@@ -11,10 +11,14 @@ from benchmark.report import figures
 from benchmark.report.catalog import Item
 from benchmark.report.figures import Curve, Panel
 from benchmark.report.grid import command, estimate, timings
-from benchmark.report.make import Made, Options, make, write
+from benchmark.report.make import make, write
+from benchmark.report.parts import Made, Options, orderings
 from benchmark.report.significance import against_best, ranking
 from benchmark.report.tables import Line, build
+from benchmark.runner import Outcome
 from benchmark.store import Store
+from benchmark.study import Done
+from benchmark.study_file import Study, Variant
 from tests.report.records import make_record, store_run
 from tests.world import World
 
@@ -89,6 +93,7 @@ def test_a_method_that_cannot_serve_the_data_is_a_row_with_its_reason(world, cap
     found = world.json(capsys, "report", "methods", "--dataset", "blobs", "--output", tmp_path / "out")
     [line] = found["missing"]
     assert "two modalities" in line["reason"]
+    assert line["command"].endswith("--method toy --dataset blobs --pairwise")
     assert line["reason"] in (tmp_path / "out" / "methods.md").read_text()
 
 
@@ -154,7 +159,7 @@ def test_figures_are_written_in_every_format_and_repeat_exactly(tmp_path):
 def test_a_precision_recall_figure_takes_its_curves_from_records(tmp_path, monkeypatch):
     runs = two_runs(tmp_path / "runs")
     store = Store(tmp_path / "runs")
-    monkeypatch.setattr("benchmark.report.make.method_entries", lambda *_: (None, {
+    monkeypatch.setattr("benchmark.report.parts.method_entries", lambda *_: (None, {
         run.record["method"]["id"]: type("E", (), {"run": run}) for run in runs.values()}))  # fmt: skip
     item = Item("figure2", "curves", "PR", ("wikipedia",), directions=("image->text",))
     made = make(item, Options(RunSpec("", ""), store, tmp_path))
@@ -197,3 +202,14 @@ def test_a_figure_without_runs_is_not_drawn_and_says_why(world, capsys, tmp_path
     found = world.json(capsys, "report", "figure2", "--dataset", "blobs", "--stored", "--output", out)
     assert found["problems"] == ["figure2: no method has a run on blobs"]
     assert found["files"] == []
+
+
+def test_the_orderings_of_a_study_are_told(tmp_path):
+    better, worse = (
+        store_run(tmp_path, make_record(n, ((m, m),))) for n, m in (("drcl", 0.5), ("sdml", 0.4))
+    )
+    rows = [Variant(label, "", "certain", label) for label in ("a", "b")]
+    study = Study("s", "S", tuple(rows), orderings=(("a", "b"), ("b", "a")))
+    done = [Done(row, Outcome(run, cached=True)) for row, run in zip(rows, (better, worse), strict=True)]
+    [line] = orderings(study, RunSpec("", ""), done, Options(RunSpec("", ""), Store(tmp_path), tmp_path))
+    assert line == "Of the publication's orderings by average, 1 of 2 hold here; not: b > a (-0.100)."

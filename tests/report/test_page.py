@@ -7,8 +7,8 @@ import pytest
 
 from benchmark.plan import RunSpec
 from benchmark.report.catalog import Item
-from benchmark.report.make import Made, Options
 from benchmark.report.page import content, write_page
+from benchmark.report.parts import Made, Options
 from benchmark.report.tables import Line, build
 from benchmark.store import Store
 from tests.report.records import make_record, store_run
