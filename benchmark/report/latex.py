@@ -33,41 +33,55 @@ def render(tables: Sequence[Table]) -> str:
 
 
 def environment(table: Table) -> str:
-    """One ``table`` environment: our numbers, the published ones below them, caption and notes."""
-    groups = [(q, list(cs)) for q, cs in groupby(table.columns, lambda c: c.partition("->")[0])]
-    several = len(table.modalities) > 2
-    lines = [r"\begin{table}[p]", r"\centering", f"\\caption{{{escape(caption(table))}}}"]
-    lines += [f"\\label{{tab:{table.name}}}"]
-    if len(table.columns) > WIDE:
-        lines += [r"\resizebox{\textwidth}{!}{%"]
-    lines += [r"\setlength{\tabcolsep}{4pt}"]
-    lines += [f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
-    if several:
-        lines += _two_levels(table, groups)
-    else:
-        names = [_heading(column, table) for column in table.columns]
-        lines += [" & ".join(["Method", *names]) + r" \\"]
-    ours = [row for row in table.rows if row.line.record]
+    """Our numbers and the published ones: in one ``table`` environment only if they are comparable.
+
+    The second environment, where there is one, holds the published numbers alone.
+    """
+    ours = [_line(row.line.label, [_number(row.cells[c]) for c in table.columns]) for row in _ours(table)]
     if ours:
-        lines += [r"\midrule"]
-        lines += [_line(row.line.label, [_number(row.cells[c]) for c in table.columns]) for row in ours]
-        lines += [_line("random ranking", [f"{table.chance[c]:.3f}" for c in table.columns])]
-    published = [row for row in table.rows if row.line.published]
-    if published:
-        span = len(table.columns) + 1
-        lines += [r"\midrule", f"\\multicolumn{{{span}}}{{l}}{{\\emph{{as published}}}} \\\\"]
-        lines += [_line(row.line.label, [_printed(row, c) for c in table.columns]) for row in published]
-    lines += [r"\bottomrule", r"\end{tabular}" + ("}" if len(table.columns) > WIDE else "")]
+        ours.append(_line("random ranking", [f"{table.chance[c]:.3f}" for c in table.columns]))
+    with_print = [row for row in table.rows if row.line.published]
+    printed = [_line(row.line.label, [_printed(row, c) for c in table.columns]) for row in with_print]
     remarks = notes(table)
-    if ours and published and table.comparable:
-        remarks.insert(0, f"Not comparable with the published numbers: {table.comparable}.")
     reasons: dict[str, list[str]] = {}
     for line in table.missing:
         reasons.setdefault(line.reason, []).append(line.label)
     remarks += [f"Missing ({reason}): {', '.join(labels)}." for reason, labels in reasons.items()]
+    apart = bool(ours and printed and table.comparable)
+    if apart:
+        remarks.insert(0, f"Not comparable with the published numbers: {table.comparable}.")
+    span = len(table.columns) + 1
+    heading = [r"\midrule", f"\\multicolumn{{{span}}}{{l}}{{\\emph{{as published}}}} \\\\"] if printed else []
+    below = [] if apart else [*heading, *printed]
+    found = _environment(table, caption(table), table.name, [*ours, *below], remarks)
+    if apart:
+        title = f"{table.title}, as published. MAP@all."
+        found += "\n" + _environment(table, title, f"{table.name}-published", printed, [])
+    return found
+
+
+def _ours(table: Table) -> list[Row]:
+    return [row for row in table.rows if row.line.record]
+
+
+def _environment(table: Table, words: str, label: str, rows: Sequence[str], remarks: Sequence[str]) -> str:
+    groups = [(q, list(cs)) for q, cs in groupby(table.columns, lambda c: c.partition("->")[0])]
+    wide = len(table.columns) > WIDE
+    lines = [r"\begin{table}[p]", r"\centering", f"\\caption{{{escape(words)}}}"]
+    lines += [f"\\label{{tab:{label}}}"]
+    lines += [r"\resizebox{\textwidth}{!}{%"] if wide else []
+    lines += [r"\setlength{\tabcolsep}{4pt}"]
+    lines += [f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
+    if len(table.modalities) > 2:
+        lines += _two_levels(table, groups)
+    else:
+        names = [_heading(column, table) for column in table.columns]
+        lines += [" & ".join(["Method", *names]) + r" \\"]
+    rule = [] if rows and rows[0] == r"\midrule" else [r"\midrule"]
+    lines += [*rule, *rows, r"\bottomrule", r"\end{tabular}" + ("}" if wide else "")]
     if remarks:
-        words = " ".join(map(escape, remarks))
-        lines += [r"\par\smallskip\begin{minipage}{\textwidth}\footnotesize " + words + r"\end{minipage}"]
+        below = " ".join(map(escape, remarks))
+        lines += [r"\par\smallskip\begin{minipage}{\textwidth}\footnotesize " + below + r"\end{minipage}"]
     return "\n".join([*lines, r"\end{table}", ""])
 
 

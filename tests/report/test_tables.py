@@ -150,6 +150,16 @@ def test_latex_spells_special_characters_out():
     assert latex.escape("a_b & 95 % -> {x}\\") == r"a\_b \& 95 \% $\to$ \{x\}\textbackslash{}"
 
 
+@pytest.mark.parametrize(("profile", "tables"), [("paper", 1), ("quick", 2)])
+def test_latex_never_mixes_what_is_not_comparable(profile, tables):
+    line = Line("DRCL", make_record(profile=profile), {"avg": 0.45, "image->text": 0.5})
+    text = latex.environment(build("t3", "Table", [line]))
+    assert text.count(r"\begin{table}") == tables
+    first = text.partition(r"\end{table}")[0]
+    assert ("as published" in first) == (tables == 1)
+    assert "0.450" in first  # our own average, printed in either
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex (Debian: texlive-latex-extra)")
 def test_latex_compiles_as_it_is(tmp_path):
     ours = build(
