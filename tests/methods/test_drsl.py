@@ -179,6 +179,21 @@ def test_training_keeps_running_statistics():
     assert all(not torch.allclose(model.params[n].float(), start) for n, start in fresh.items())
 
 
+def test_scores_are_remembered_for_the_other_direction_only(monkeypatch):
+    [model], _ = fit()
+    test = validation()
+    x, y = (torch.as_tensor(test[m].features).double() for m in ("image", "text"))
+    calls = []
+    whole = DRSLNet.score
+    monkeypatch.setattr(DRSLNet, "score", lambda *given: calls.append(1) or whole(*given))
+    forth = model.similarity("image", x, "text", y).clone()
+    assert torch.equal(model.similarity("text", y, "image", x), forth.T)
+    assert len(calls) == 1
+    x += 1  # the same tensor with other values
+    assert not torch.equal(model.similarity("image", x, "text", y), forth)
+    assert len(calls) == 2
+
+
 def test_both_directions_rank_by_one_matrix():
     (model,), _ = fit()
     x, y = rows(6, 8), rows(4, 5)
