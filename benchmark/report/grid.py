@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +17,8 @@ from benchmark.runner import Reporter, Silent, execute, load, look_up
 from benchmark.store import Store, StoredRun
 
 TIMINGS = "timings.csv"
+Measured = Mapping[tuple[str, str, str], float]
+"""Seconds per seed, by method, dataset and profile."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def collect(
 def _announcement(plans: Sequence[Plan], asked: int, store: Store) -> str:
     profile, device = plans[0].profile, plans[0].device
     sources = sorted({plan.located.source for plan in plans})
-    known = [seconds for plan in plans if (seconds := estimate(plan, store)) is not None]
+    measured = measured_seconds(store)
+    known = [seconds for plan in plans if (seconds := estimate(plan, measured)) is not None]
     if not known:
         time = "time unknown"
     else:
@@ -103,7 +106,7 @@ def _announcement(plans: Sequence[Plan], asked: int, store: Store) -> str:
     )
 
 
-def estimate(plan: Plan, store: Store, folder: Path | None = None) -> float | None:
+def estimate(plan: Plan, measured: Measured, folder: Path | None = None) -> float | None:
     """Seconds a run may take; ``None`` if nothing like it was measured.
 
     Taken from stored runs of the same method, dataset and profile, or else from ``results/timings.csv``,
@@ -111,18 +114,13 @@ def estimate(plan: Plan, store: Store, folder: Path | None = None) -> float | No
 
     Args:
         plan: The run.
-        store: Where runs like it may be.
+        measured: Of the stored runs, see :func:`measured_seconds`.
         folder: Where ``timings.csv`` is; ``results`` of the checkout if not given.
     """
     seeds = len(plan.seeds)
     facts = plan.method.id, plan.dataset.id, plan.profile
-    like = [
-        run.record["timings"]["total"] / len(run.record["seeds"])
-        for run in store.all()[0]
-        if (run.record["method"]["id"], run.record["dataset"]["id"], run.record["profile"]) == facts
-    ]
-    if like:
-        return fmean(like) * seeds
+    if facts in measured:
+        return measured[facts] * seeds
     published = published_folder()
     folder = folder or (published.parent if published else None)
     file = folder / TIMINGS if folder else None
@@ -135,14 +133,19 @@ def estimate(plan: Plan, store: Store, folder: Path | None = None) -> float | No
     return None
 
 
-def timings(store: Store) -> str:
-    """Mean seconds per seed of every method, dataset and profile that is stored, as CSV."""
+def measured_seconds(store: Store) -> Measured:
+    """Mean seconds per seed of every method, dataset and profile that is stored."""
     found: dict[tuple[str, str, str], list[float]] = {}
     for run in store.all()[0]:
         record = run.record
         facts = record["method"]["id"], record["dataset"]["id"], record["profile"]
         found.setdefault(facts, []).append(record["timings"]["total"] / len(record["seeds"]))
-    lines = [f"{','.join(facts)},{fmean(seconds):.1f}" for facts, seconds in sorted(found.items())]
+    return {facts: fmean(seconds) for facts, seconds in found.items()}
+
+
+def timings(store: Store) -> str:
+    """The same as CSV."""
+    lines = [f"{','.join(facts)},{seconds:.1f}" for facts, seconds in sorted(measured_seconds(store).items())]
     return "\n".join(["method,dataset,profile,seconds", *lines, ""])
 
 

@@ -10,10 +10,11 @@ from benchmark.report import csvs, latex, markdown
 from benchmark.report.catalog import Item
 from benchmark.report.figures import critical_difference, draw
 from benchmark.report.parts import Made, Options, curves, methods, study_figure, study_tables
-from benchmark.report.significance import against_best, ranking
 from benchmark.report.statistics import ROUNDING
 from benchmark.runner import Reporter, Silent
 from benchmark.store import StoredRun
+
+KINDS = {"methods": methods, "study": study_tables, "curves": curves, "study-figure": study_figure}
 
 KINDS = {"methods": methods, "study": study_tables, "curves": curves, "study-figure": study_figure}
 
@@ -32,9 +33,7 @@ def make(item: Item, options: Options, reporter: Reporter | None = None) -> Made
         raise BenchmarkError(f"report {item.name} needs --dataset")
     made = Made(item)
     for dataset in datasets:
-        {"methods": methods, "study": study_tables, "curves": curves, "study-figure": study_figure}[
-            item.kind
-        ](made, dataset, options, reporter)
+        KINDS[item.kind](made, dataset, options, reporter)
     return made
 
 
@@ -47,10 +46,9 @@ def write(made: Made, folder: Path) -> list[Path]:
     name = made.item.name
     if made.tables:
         tables = "\n".join(markdown.render(table) for table in made.tables)
-        found = [each for table in made.tables if (each := against_best(table, made.runs))]
-        order = ranking(made.tables) if made.item.kind == "methods" else None
+        order = made.order
         texts = {
-            ".md": f"# {made.item.title}\n\n{tables}\n{markdown.significance(found, order)}",
+            ".md": f"# {made.item.title}\n\n{tables}\n{markdown.significance(made.comparisons, order)}",
             ".tex": latex.render(made.tables),
             ".csv": join_csv([csvs.render(table) for table in made.tables]),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from benchmark.report.catalog import Item, methods_of
 from benchmark.report.comparable import comparable
 from benchmark.report.figures import Curve, Panel
 from benchmark.report.grid import Entry, collect, command
+from benchmark.report.ranks import Ranking
+from benchmark.report.significance import AgainstBest, against_best, ranking
 from benchmark.report.tables import AVERAGE, Line, Table, build, heading, values_of
 from benchmark.runner import Outcome, Reporter
 from benchmark.store import Store, StoredRun
@@ -70,6 +73,16 @@ class Made:
     runs: dict[str, StoredRun] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    @cached_property
+    def comparisons(self) -> list[AgainstBest]:
+        """The best of every table against the others; of the tables as they are when first asked for."""
+        return [each for table in self.tables if (each := against_best(table, self.runs))]
+
+    @cached_property
+    def order(self) -> Ranking | None:
+        """Average ranks of methods over all tables; ``None`` for studies, or with too little to rank."""
+        return ranking(self.tables) if self.item.kind == "methods" else None
 
 
 def method_entries(dataset: str, options: Options, reporter: Reporter) -> tuple[list[str], dict[str, Entry]]:

@@ -20,10 +20,12 @@ class AgainstBest:
     """The best method of a table against every other.
 
     Attributes:
+        title: Of the table.
         dataset: Display name.
         comparisons: Best minus other, Holm-corrected over the table.
     """
 
+    title: str
     dataset: str
     comparisons: tuple[Paired, ...]
 
@@ -46,7 +48,7 @@ def against_best(table: Table, runs: Mapping[str, StoredRun]) -> AgainstBest | N
     scores = {label: queries(run, table.measure) for label, run in found.items()}
     best = max(scores, key=lambda label: float(scores[label].mean()))
     family = compare_pairs(scores, [(best, label) for label in scores if label != best])
-    return AgainstBest(str(table.facts["dataset_title"]), tuple(correct(family)))
+    return AgainstBest(table.title, str(table.facts["dataset_title"]), tuple(correct(family)))
 
 
 def queries(run: StoredRun, measure: str) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from benchmark.plan import RunSpec
 from benchmark.report import figures
 from benchmark.report.catalog import Item
 from benchmark.report.figures import Curve, Panel
-from benchmark.report.grid import command, estimate, timings
+from benchmark.report.grid import command, estimate, measured_seconds, timings
 from benchmark.report.make import make, write
 from benchmark.report.parts import Made, Options, orderings
 from benchmark.report.significance import against_best, ranking
@@ -180,14 +180,14 @@ def test_the_estimate_comes_from_a_run_like_it(world, capsys):
 
     store = Store(world.results)
     plan = make_plan(RunSpec("toy", "blobs"))
-    assert estimate(plan, store) is None
+    assert estimate(plan, measured_seconds(store)) is None
     world.json(capsys, "run", "--method", "toy", "--dataset", "blobs")
     [run] = store.all()[0]
     seconds = run.record["timings"]["total"]
     three = make_plan(RunSpec("toy", "blobs", seeds=(1, 2, 3)))
-    assert estimate(three, store) == pytest.approx(3 * seconds)
+    assert estimate(three, measured_seconds(store)) == pytest.approx(3 * seconds)
     (world.folder / "timings.csv").write_text(timings(store).replace(f"{seconds:.1f}", "7.5"))
-    assert estimate(three, Store(world.folder / "empty"), world.folder) == 22.5
+    assert estimate(three, {}, world.folder) == 22.5
 
 
 def test_list_of_reports(world, capsys):
