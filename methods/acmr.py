@@ -59,7 +59,6 @@ from benchmark.data import Split
 from benchmark.method import Method, Retriever, Run, choice, derive_seed
 from benchmark.protocol import Batch, TupleSampler
 from benchmark.registry import method
-from benchmark.selection import mean_average_precision
 from benchmark.similarity import product
 from benchmark.training import (
     Adam,
@@ -71,8 +70,8 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.acmr_losses import differ, domain_loss, embedding_terms, reverse
-from methods.joint import IMAGE_TEXT, in_roles
+from methods.acmr_losses import domain_loss, embedding_terms, reverse
+from methods.joint import IMAGE_TEXT, in_roles, select_by_scores
 from methods.layers import part_of
 
 LOSSES = ("contrastive", "triplet", "paper")
@@ -275,17 +274,10 @@ def phase_of(config: ACMRConfig, net: ACMRNet, sampler: TupleSampler, val: Split
         val: Validation rows to select by; ``None`` where the last epoch is kept.
         run: Gives device and type.
     """
-    held = {} if val is None else {m.name: run.tensor(m.features) for m in val}
-    labels = {} if val is None else {m.name: run.tensor(val.label_matrix(m.name)) for m in val}
 
-    def validate(params: Params, now: Params) -> Terms:  # noqa: ARG001 - retrieval depends on the model alone
-        v, w = (project(net, params, name, held[name]) for name in ("image", "text"))
-        relevant = ~differ(labels["image"], labels["text"])
-        ways = [
-            mean_average_precision(closeness(v, w), relevant),
-            mean_average_precision(closeness(w, v), relevant.mT),
-        ]
-        return {"map": torch.stack(ways).mean()}
+    def score(params: Params, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        v, w = project(net, params, "image", image), project(net, params, "text", text)
+        return closeness(v, w), closeness(w, v)
 
     def schedule(epoch: int) -> Mapping[str, float]:
         return {"reversal": reversal(epoch, config.epochs)}
@@ -296,7 +288,7 @@ def phase_of(config: ACMRConfig, net: ACMRNet, sampler: TupleSampler, val: Split
         sampler=sampler,
         objectives=objectives(config, net),
         schedule=schedule,
-        validate=None if val is None else validate,
+        validate=None if val is None else select_by_scores(score, val, run),
         select=Select() if val is None else Select("max", "map"),
     )
 

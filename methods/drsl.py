@@ -41,7 +41,6 @@ from benchmark.data import Split
 from benchmark.method import Method, Retriever, Run, choice, derive_seed
 from benchmark.protocol import Batch, IndependentSampler, Sampler, TupleSampler
 from benchmark.registry import method
-from benchmark.selection import mean_average_precision
 from benchmark.training import (
     STATE,
     Adam,
@@ -53,7 +52,7 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.joint import IMAGE_TEXT, in_roles
+from methods.joint import IMAGE_TEXT, in_roles, select_by_scores
 from methods.layers import BatchNorm
 
 State = dict[str, Tensor]
@@ -302,14 +301,10 @@ def phase_of(config: DRSLConfig, net: DRSLNet, sampler: Sampler, val: Split | No
         val: Validation rows to select by; ``None`` where the last epoch is kept.
         run: Gives device and type.
     """
-    held = {} if val is None else {m.name: run.tensor(m.features) for m in val}
-    labels = {} if val is None else {m.name: run.tensor(val.label_matrix(m.name)) for m in val}
 
-    def validate(params: Params, now: Params) -> Terms:  # noqa: ARG001 - as above
-        scores = functional_call(net, params, (held["image"], held["text"], False))
-        relevant = same_class(labels["image"], labels["text"])
-        ways = mean_average_precision(scores, relevant), mean_average_precision(scores.mT, relevant.mT)
-        return {"map": torch.stack(ways).mean()}
+    def score(params: Params, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        scores: Tensor = functional_call(net, params, (image, text, False))
+        return scores, scores.mT
 
     def factor(epoch: int, update: int) -> float:  # noqa: ARG001 - constant within an epoch
         return config.decay ** (epoch + 1)
@@ -321,7 +316,7 @@ def phase_of(config: DRSLConfig, net: DRSLNet, sampler: Sampler, val: Split | No
         sampler=sampler,
         objectives=(Objective(loss_of(config, net), adam, factor=factor),),
         state=tuple(name for name, _ in net.named_buffers()),
-        validate=None if val is None else validate,
+        validate=None if val is None else select_by_scores(score, val, run),
         select=Select() if val is None else Select("max", "map"),
     )
 

@@ -11,12 +11,14 @@ from torch.func import functional_call
 
 from benchmark.data import Split
 from benchmark.method import Retriever, Run
-from benchmark.selection import validation_map
+from benchmark.selection import mean_average_precision, validation_map
 from benchmark.training import Params, Terms
 from methods.layers import part_of
 
 Embed = Callable[[Params, str, Tensor], Tensor]
 """``embed(params, modality, features (n, D)) -> (n, d)`` of one replica, as used for retrieval."""
+Score = Callable[[Params, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``score(params, first (n, D1), second (m, D2)) -> (n, m) and (m, n)`` of one replica, a query per row."""
 CHUNK = 4096
 """Validation rows per forward pass."""
 
@@ -44,6 +46,20 @@ def select_by_map(embed: Embed, val: Split, run: Run) -> Callable[[Params, Param
             for name, x in features.items()
         }
         return {"map": validation_map(embedded, labels)}
+
+    return validate
+
+
+def select_by_scores(score: Score, val: Split, run: Run) -> Callable[[Params, Params], Terms]:
+    """For ``Phase.validate``: ``map`` of two modalities by a method's own scores, mean of both directions."""
+    features = tuple(run.tensor(m.features) for m in val)
+    first, second = (run.tensor(val.label_matrix(m.name)) for m in val)
+    relevant = first @ second.mT > 0
+
+    def validate(params: Params, now: Params) -> Terms:  # noqa: ARG001 - retrieval depends on the model alone
+        there, back = score(params, *features)
+        ways = mean_average_precision(there, relevant), mean_average_precision(back, relevant.mT)
+        return {"map": torch.stack(ways).mean()}
 
     return validate
 
