@@ -7,7 +7,6 @@ generator per replica makes a replica's data independent of the device and of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -101,17 +100,40 @@ class RowSampler:
         return {"x": take(self.x, rows), "y": take(self.y, rows), **extra}
 
 
-class TupleSampler:
+class JointSampler:
+    """What samplers of all modalities together have in common.
+
+    A batch holds for every modality ``x/<name>`` ``(B, D)``, its labels ``y/<name>`` ``(B, C)`` and row
+    numbers ``row/<name>`` ``(B,)``.
+    """
+
+    def __init__(self, split: Split, run: Run, sizes: tuple[int, ...]) -> None:
+        self.features = {m.name: run.tensor(m.features) for m in split}
+        self.labels = {m.name: run.tensor(split.label_matrix(m.name)) for m in split}
+        self._sizes = sizes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Batch size of every step."""
+        return self._sizes
+
+    def gather(self, drawn: Batch) -> Batch:
+        """What was drawn for one step, with features and labels."""
+        found = {f"x/{name}": take(x, drawn[f"row/{name}"]) for name, x in self.features.items()}
+        found |= {f"y/{name}": take(y, drawn[f"row/{name}"]) for name, y in self.labels.items()}
+        return {**drawn, **found}
+
+
+class TupleSampler(JointSampler):
     """Paired: one row of every modality per tuple, all of the same class.
 
     Rows that are paired by nature stay together. Where modalities are not paired, the smaller ones are
     sampled repeatedly within the class (:func:`benchmark.pairing.class_rows`), anew in every epoch and for
     every replica; an epoch serves every item of the largest paired group or modality once.
 
-    A batch holds for every modality ``x/<name>`` ``(B, D)``, its labels ``y/<name>`` ``(B, C)`` and row
-    numbers ``row/<name>`` ``(B,)``, and ``key``, a random int64 per tuple and epoch from which a loss derives
-    noise that does not depend on the device or on other replicas (``methods.layers.uniform``). Labels of one
-    tuple differ only where training labels are noisy.
+    Batches also hold ``key``, a random int64 per tuple and epoch from which a loss derives noise that does
+    not depend on the device or on other replicas (``methods.layers.uniform``). Labels of one tuple differ
+    only where training labels are noisy.
 
     Args:
         split: Training data.
@@ -130,16 +152,9 @@ class TupleSampler:
         self, split: Split, run: Run, batch: int, *, keep_remainder: bool = True, shuffle: bool = True
     ) -> None:
         self.split, self.shuffle = split, shuffle
-        self.features = {m.name: run.tensor(m.features) for m in split}
-        self.labels = {m.name: run.tensor(split.label_matrix(m.name)) for m in split}
         self.tuples = len(next(iter(class_rows(split, 0).values())))
         sizes = batch_sizes(self.tuples, batch, keep_remainder)
-        self._sizes = sizes[:-1] if len(sizes) > 1 and sizes[-1] == 1 else sizes
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Batch size of every step."""
-        return self._sizes
+        super().__init__(split, run, sizes[:-1] if len(sizes) > 1 and sizes[-1] == 1 else sizes)
 
     def draw(self, generator: torch.Generator) -> Batch:
         """Tuples of one epoch, as row numbers per modality."""
@@ -152,17 +167,12 @@ class TupleSampler:
         rows = {f"row/{name}": torch.from_numpy(np.ascontiguousarray(r))[served] for name, r in table.items()}
         return {**rows, "key": key[: len(served)]}
 
-    def gather(self, drawn: Batch) -> Batch:
-        """Features and labels of one step's tuples."""
-        return {**drawn, **gather_rows(self.features, self.labels, drawn)}
 
-
-class IndependentSampler:
+class IndependentSampler(JointSampler):
     """Joint but unpaired: every step serves a batch of every modality, drawn from that modality alone.
 
     An epoch has as many steps as the smallest modality fills; larger ones are cut off for that epoch, at
-    another place every time. Batches hold ``x/<name>``, ``y/<name>`` and ``row/<name>`` as those of
-    :class:`TupleSampler`.
+    another place every time.
 
     Args:
         split: Training data.
@@ -171,14 +181,7 @@ class IndependentSampler:
     """
 
     def __init__(self, split: Split, run: Run, batch: int) -> None:
-        self.features = {m.name: run.tensor(m.features) for m in split}
-        self.labels = {m.name: run.tensor(split.label_matrix(m.name)) for m in split}
-        self._sizes = batch_sizes(min(map(len, split)), batch, keep_remainder=True)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Batch size of every step."""
-        return self._sizes
+        super().__init__(split, run, batch_sizes(min(map(len, split)), batch, keep_remainder=True))
 
     def draw(self, generator: torch.Generator) -> Batch:
         """Row numbers of one epoch."""
@@ -187,13 +190,3 @@ class IndependentSampler:
             f"row/{name}": torch.randperm(len(x), generator=generator)[:served]
             for name, x in self.features.items()
         }
-
-    def gather(self, drawn: Batch) -> Batch:
-        """Features and labels of one step."""
-        return {**drawn, **gather_rows(self.features, self.labels, drawn)}
-
-
-def gather_rows(features: Mapping[str, Tensor], labels: Mapping[str, Tensor], drawn: Batch) -> Batch:
-    """``x/<name>`` and ``y/<name>`` for the row numbers ``row/<name>`` of every modality."""
-    found = {f"x/{name}": take(x, drawn[f"row/{name}"]) for name, x in features.items()}
-    return found | {f"y/{name}": take(y, drawn[f"row/{name}"]) for name, y in labels.items()}

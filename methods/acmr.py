@@ -71,7 +71,7 @@ from benchmark.training import (
     train_phase,
 )
 from methods.acmr_losses import domain_loss, embedding_terms, reverse
-from methods.joint import IMAGE_TEXT, in_roles, select_by_scores
+from methods.joint import IMAGE_TEXT, each_replica, in_roles, select_by_scores
 from methods.layers import part_of
 
 LOSSES = ("contrastive", "triplet", "paper")
@@ -329,6 +329,4 @@ class ACMR(Method):
         sampler = TupleSampler(train, run, config.batch, keep_remainder=False, shuffle=config.reshuffle)
         phase = phase_of(config, net, sampler, val if config.select == "val" else None, run)
         params = train_phase(phase, start, run).params
-        return [
-            ACMRRetriever(net, {n: p[r] for n, p in params.items()}, names) for r in range(len(run.seeds))
-        ]
+        return [ACMRRetriever(net, each, names) for each in each_replica(params)]

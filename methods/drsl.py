@@ -52,7 +52,7 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.joint import IMAGE_TEXT, in_roles, select_by_scores
+from methods.joint import IMAGE_TEXT, each_replica, in_roles, select_by_scores
 from methods.layers import BatchNorm
 
 State = dict[str, Tensor]
@@ -382,6 +382,4 @@ class DRSL(Method):
         sampler = serve(train, run, config.batch)
         phase = phase_of(config, net, sampler, val if config.select == "val" else None, run)
         params = train_phase(phase, start, run).params
-        return [
-            DRSLRetriever(net, {n: p[r] for n, p in params.items()}, names) for r in range(len(run.seeds))
-        ]
+        return [DRSLRetriever(net, each, names) for each in each_replica(params)]

@@ -78,8 +78,13 @@ class JointRetriever(Retriever):
 
 def joint_retrievers(embed: Embed, stacked: Mapping[str, Tensor]) -> list[Retriever]:
     """The retriever of every replica, from parameters stacked ``(R, ...)``."""
+    return [JointRetriever(embed, params) for params in each_replica(stacked)]
+
+
+def each_replica(stacked: Mapping[str, Tensor]) -> list[Params]:
+    """The parameters of every replica, from those stacked ``(R, ...)``."""
     replicas = len(next(iter(stacked.values())))
-    return [JointRetriever(embed, {n: p[r] for n, p in stacked.items()}) for r in range(replicas)]
+    return [{n: p[r] for n, p in stacked.items()} for r in range(replicas)]
 
 
 IMAGE_TEXT = ("image", "text")
