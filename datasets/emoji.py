@@ -29,11 +29,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data import Item, Modality, MultimodalData, Split, validate
-from benchmark.dataset import DataRequest, Dataset, Located
+from benchmark.core.data import Item, Modality, MultimodalData, Split
+from benchmark.core.dataset import DataRequest, Dataset, Located
+from benchmark.core.registry import dataset
+from benchmark.core.validate import validate
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
-from benchmark.registry import dataset
-from datasets.files import identity
+
+from .reading.files import identity
 
 FOLDER = Path(__file__).parent / "emoji_data"
 FILES = {

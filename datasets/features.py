@@ -41,14 +41,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.arrays import Arrays, open_arrays
-from benchmark.data import Modality, MultimodalData, Split, validate
-from benchmark.dataset import DataRequest, Dataset, Located
+from benchmark.core.data import Modality, MultimodalData, Split
+from benchmark.core.dataset import DataRequest, Dataset, Located
+from benchmark.core.registry import dataset
+from benchmark.core.validate import validate
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
-from benchmark.registry import dataset
-from datasets.files import identity
-from datasets.holdout import hold_out
-from datasets.labels import distinct, encode, multi_hot, one_per_row
-from datasets.table1 import SPLITS
+
+from .reading.files import identity
+from .reading.holdout import hold_out
+from .reading.labels import distinct, encode, multi_hot, one_per_row
+from .reading.table1 import SPLITS
 
 TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,),

@@ -6,10 +6,11 @@ with 42,941 training rows; 21 concepts with several labels per item): they are r
 
 from __future__ import annotations
 
-from benchmark.registry import dataset
-from datasets.layouts import Foreign, Layout, parts
-from datasets.official import BenchmarkDataset
-from datasets.table1 import TABLE_I
+from benchmark.core.registry import dataset
+
+from .reading.layouts import Foreign, Layout, parts
+from .reading.official import BenchmarkDataset
+from .reading.table1 import TABLE_I
 
 NAMES = {
     "image": ("{0}_imgs_deep", "{0}_imgs_labels"),

@@ -6,10 +6,11 @@ descriptions point to are those of INRIA Holidays, another set.
 
 from __future__ import annotations
 
-from benchmark.registry import dataset
-from datasets.layouts import Foreign, Layout, parts
-from datasets.official import BenchmarkDataset
-from datasets.table1 import TABLE_I
+from benchmark.core.registry import dataset
+
+from .reading.layouts import Foreign, Layout, parts
+from .reading.official import BenchmarkDataset
+from .reading.table1 import TABLE_I
 
 NAMES = {"image": ("{0}_img", "{0}_img_lab"), "text": ("{0}_txt", "{0}_txt_lab")}
 

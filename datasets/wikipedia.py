@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from benchmark.registry import dataset
-from datasets.files import Remote, github
-from datasets.layouts import Foreign, Layout, parts
-from datasets.official import BenchmarkDataset
-from datasets.table1 import TABLE_I
+from benchmark.core.registry import dataset
+
+from .reading.files import Remote, github
+from .reading.layouts import Foreign, Layout, parts
+from .reading.official import BenchmarkDataset
+from .reading.table1 import TABLE_I
 
 H5 = {
     "image": ("{0}_imgs_deep", "{0}_imgs_labels"),

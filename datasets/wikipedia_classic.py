@@ -21,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.arrays import Arrays, open_arrays
-from benchmark.data import Item, Modality, MultimodalData, Split, subsample, validate
+from benchmark.core.data import Item, Modality, MultimodalData, Split
+from benchmark.core.registry import dataset
+from benchmark.core.subsample import subsample
+from benchmark.core.validate import validate
 from benchmark.errors import DataError
-from benchmark.registry import dataset
-from datasets.files import Remote, github
-from datasets.layouts import Layout
-from datasets.official import PublishedDataset
+
+from .reading.files import Remote, github
+from .reading.layouts import Layout
+from .reading.official import PublishedDataset
 
 TRAIN, TEST, VALIDATION = 2173, 693, 231
 DIMS = {"image": 128, "text": 10}

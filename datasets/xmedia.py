@@ -7,11 +7,12 @@ they are not read.
 
 from __future__ import annotations
 
-from benchmark.registry import dataset
-from datasets.files import Remote, github
-from datasets.layouts import Foreign, Layout, parts
-from datasets.official import BenchmarkDataset
-from datasets.table1 import TABLE_I
+from benchmark.core.registry import dataset
+
+from .reading.files import Remote, github
+from .reading.layouts import Foreign, Layout, parts
+from .reading.official import BenchmarkDataset
+from .reading.table1 import TABLE_I
 
 NAMES = {
     "image": ("I_{0}_CNN", "{0}ImgCat"),

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from benchmark.arrays import Arrays
+from benchmark.core.registry import dataset
 from benchmark.errors import DataError
-from benchmark.registry import dataset
-from datasets.layouts import Foreign, Layout, Parts, parts
-from datasets.official import BenchmarkDataset
-from datasets.table1 import TABLE_I, Table
+
+from .reading.layouts import Foreign, Layout, Parts, parts
+from .reading.official import BenchmarkDataset
+from .reading.table1 import TABLE_I, Table
 
 CELLS = ("train", "train_labels", "valid", "valid_labels", "test", "test_labels")
 MATRICES = {

@@ -55,12 +55,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, TupleSampler
-from benchmark.registry import method
-from benchmark.similarity import product
-from benchmark.training import (
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.evaluation.similarity import product
+from benchmark.training.samplers import Batch, TupleSampler
+from benchmark.training.train import (
     Adam,
     Objective,
     Params,
@@ -70,9 +70,10 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.acmr_losses import domain_loss, embedding_terms, reverse
-from methods.joint import IMAGE_TEXT, each_replica, in_roles, select_by_scores
-from methods.layers import part_of
+
+from .acmr_losses import domain_loss, embedding_terms, reverse
+from .blocks.joint import IMAGE_TEXT, each_replica, in_roles, select_by_scores
+from .blocks.layers import part_of
 
 LOSSES = ("contrastive", "triplet", "paper")
 UPDATES = ("split", "joint", "alternate")

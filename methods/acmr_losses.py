@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from methods.layers import unit_rows
-from methods.losses import cross_entropy
+from .blocks.layers import unit_rows
+from .blocks.losses import cross_entropy
 
 if TYPE_CHECKING:
-    from methods.acmr import ACMRConfig
+    from .acmr import ACMRConfig
 
 
 def norm(x: Tensor, dim: int | None = None) -> Tensor:

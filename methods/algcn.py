@@ -37,11 +37,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, Sampler, TupleSampler
-from benchmark.registry import method
-from benchmark.training import (
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.training.samplers import Batch, Sampler, TupleSampler
+from benchmark.training.train import (
     Adam,
     Group,
     Objective,
@@ -52,7 +52,8 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.graph import (
+
+from .blocks.graph import (
     CONDITIONS,
     FILE,
     LabelNet,
@@ -65,9 +66,9 @@ from methods.graph import (
     static_graph,
     training_labels,
 )
-from methods.joint import Embed, joint_retrievers, select_by_map
-from methods.layers import part_of, uniform
-from methods.losses import half_cosine_likelihood
+from .blocks.joint import Embed, joint_retrievers, select_by_map
+from .blocks.layers import part_of, uniform
+from .blocks.losses import half_cosine_likelihood
 
 MASKS = 0
 """Stream of the masks among the random numbers of a batch."""

@@ -50,9 +50,9 @@ from scipy.sparse import csr_array, diags_array, eye_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice
-from benchmark.registry import method
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice
+from benchmark.core.registry import method
 
 PASSES = 2  # of the z-normalisation
 ADDED = 1e-3  # to all deviations if one is 0

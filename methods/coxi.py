@@ -40,11 +40,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, TupleSampler
-from benchmark.registry import method
-from benchmark.training import (
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.training.samplers import Batch, TupleSampler
+from benchmark.training.train import (
     SGD,
     Adam,
     Group,
@@ -56,9 +56,10 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.joint import joint_retrievers, select_by_map
-from methods.layers import dropout, part_of, unit_rows
-from methods.losses import cross_entropy
+
+from .blocks.joint import joint_retrievers, select_by_map
+from .blocks.layers import dropout, part_of, unit_rows
+from .blocks.losses import cross_entropy
 
 PROXY_SCALE = 1 / 8
 

@@ -36,12 +36,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from benchmark.data import Split
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
 from benchmark.errors import UnsupportedError
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, RowSampler
-from benchmark.registry import method
-from benchmark.training import (
+from benchmark.training.samplers import Batch, RowSampler
+from benchmark.training.train import (
     Adam,
     Objective,
     Params,
@@ -51,10 +51,12 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.layers import UnitMLP
-from methods.losses import generalized_cross_entropy, log_label_mass
-from methods.prior import SCALES, SPLConfig, check_source, make_prior, scale_prior, split_tensors
-from methods.retrievers import one_per_replica
+
+from .blocks.joint import split_tensors
+from .blocks.layers import UnitMLP
+from .blocks.losses import generalized_cross_entropy, log_label_mass
+from .blocks.prior import SCALES, SPLConfig, check_source, make_prior, scale_prior
+from .blocks.retrievers import one_per_replica
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,10 @@ def rsc_phase(
     def schedule(epoch: int) -> dict[str, float]:
         return {"q": config.q_fixed if config.q_fixed >= 0 else q_rsc(epoch, config.q_step)}
 
-    constants = {n: run.per_replica(n, getattr(config, n)) for n in DRCL.per_replica}
+    def repeated(value: float) -> Tensor:
+        return torch.full((len(run.seeds),), value, dtype=run.dtype, device=run.device)
+
+    constants = {name: repeated(getattr(config, name)) for name in ("eta", "alpha", "beta")}
     return Phase(
         name="rsc",
         epochs=config.epochs,
@@ -283,7 +288,6 @@ class DRCL(Method):
 
     Config = DRCLConfig
     config: DRCLConfig
-    per_replica = ("eta", "alpha", "beta")
 
     @classmethod
     def tiny(cls) -> dict[str, Any]:

@@ -37,11 +37,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, IndependentSampler, Sampler, TupleSampler
-from benchmark.registry import method
-from benchmark.training import (
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.training.samplers import Batch, IndependentSampler, Sampler, TupleSampler
+from benchmark.training.train import (
     STATE,
     Adam,
     Objective,
@@ -52,8 +52,9 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.joint import IMAGE_TEXT, each_replica, in_roles, select_by_scores
-from methods.layers import BatchNorm
+
+from .blocks.joint import IMAGE_TEXT, each_replica, in_roles, select_by_scores
+from .blocks.layers import BatchNorm
 
 State = dict[str, Tensor]
 PAIRS = 32768

@@ -3,7 +3,7 @@
 T. Xu, X. Liu, Z. Huang, D. Guo, R. Hong, M. Wang, ACM MM 2022, pp. 629-637. Public code:
 h10666/Early-Learning-regularized-Contrastive-Learning-for-Cross-Modal-Retrieval-with-Noisy-Labels@f5a2c13a.
 
-MRL (:mod:`methods.mrl`) with three additions. Every training item keeps a target t, a running average of the
+MRL (``mrl.py``) with three additions. Every training item keeps a target t, a running average of the
 class probabilities it was given (0.9 of the old, 0.1 of the new), to which a regulariser pulls it back; rows
 of one modality with the same predicted class are contrasted with the others; the weight beta_t of all that
 uses labels falls with the number of steps. With q the probabilities clipped to 1e-4 .. 1 - 1e-4,
@@ -24,7 +24,7 @@ Where this differs from the public code:
 - the passes before training and after an epoch update every item once, with unit columns of C;
 - IN_v and the shrinking below are applied to all modalities (there: image and text, the only ones);
 - S is ``ramp_fraction`` of all steps, the pass before training included, unless ``ramp_steps`` names it;
-- for the rest see :mod:`methods.mrl`.
+- for the rest see :mod:`benchmark.methods.mrl`.
 
 Kept on purpose: the divisor 2 |R_i| - 1 and the sum in place of a mean in IN_v. The code's "weight averaging"
 averages live parameters with themselves, so that in effect every encoder is multiplied by alpha (2 - alpha)
@@ -42,14 +42,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice
-from benchmark.protocol import Batch, Sampler, TupleSampler
-from benchmark.registry import method
-from benchmark.training import Adam, Hook, Objective, Params, Phase, Select, Terms, train_phase
-from methods.joint import CHUNK, Embed, joint_retrievers, select_by_map
-from methods.losses import repeated_pairs, robust_clustering, tuple_contrast
-from methods.mrl import check_width, late_cosine, stacked, start_joint, unit_classes
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice
+from benchmark.core.registry import method
+from benchmark.training.samplers import Batch, Sampler, TupleSampler
+from benchmark.training.train import Adam, Hook, Objective, Params, Phase, Select, Terms, train_phase
+
+from .blocks.joint import CHUNK, Embed, joint_retrievers, select_by_map
+from .blocks.losses import repeated_pairs, robust_clustering, tuple_contrast
+from .mrl import check_width, late_cosine, stacked, start_joint, unit_classes
 
 CLIP = 1e-4
 MOMENTUM = 0.9

@@ -51,11 +51,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, Sampler, TupleSampler
-from benchmark.registry import method
-from benchmark.training import (
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.training.samplers import Batch, Sampler, TupleSampler
+from benchmark.training.train import (
     STATE,
     Adam,
     Objective,
@@ -66,8 +66,9 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.adversarial import Block, Pass, adversarial_loss, reverse_gradient
-from methods.graph import (
+
+from .blocks.adversarial import Block, Pass, adversarial_loss, reverse_gradient
+from .blocks.graph import (
     CONDITIONS,
     FILE,
     LabelNet,
@@ -82,8 +83,8 @@ from methods.graph import (
     static_graph,
     training_labels,
 )
-from methods.joint import Embed, joint_retrievers, select_by_map
-from methods.layers import part_of, unit_rows
+from .blocks.joint import Embed, joint_retrievers, select_by_map
+from .blocks.layers import part_of, unit_rows
 
 MODELS = ("p_gnn", "i_gnn")
 IMAGE_KINDS = ("image", "video", "3d")

@@ -42,13 +42,23 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, IndependentSampler, Sampler, TupleSampler
-from benchmark.registry import method
-from benchmark.training import Adam, Objective, Params, Phase, Select, Terms, build_replicas, train_phase
-from methods.joint import Embed, embed_by_encoder, joint_retrievers, select_by_map
-from methods.layers import MLP, part_of
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.training.samplers import Batch, IndependentSampler, Sampler, TupleSampler
+from benchmark.training.train import (
+    Adam,
+    Objective,
+    Params,
+    Phase,
+    Select,
+    Terms,
+    build_replicas,
+    train_phase,
+)
+
+from .blocks.joint import Embed, embed_by_encoder, joint_retrievers, select_by_map
+from .blocks.layers import MLP, part_of
 
 JITTER = (0.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 """Multiples of eta added to S_w, the first that makes it positive definite."""

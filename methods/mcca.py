@@ -30,12 +30,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmark import pairing
-from benchmark.data import Split
+from benchmark.core import pairing
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
 from benchmark.errors import UnsupportedError
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.registry import method
-from methods.multiset import Axes, Problem, couple_joint, couple_truncated, principal_axes
+
+from .blocks.multiset import Axes, Problem, couple_joint, couple_truncated, principal_axes
 
 FALLBACK_KAPPA, FALLBACK_K = 0.1, 50  # with selection off
 
@@ -233,7 +234,7 @@ class MCCA(Method):
 
 def _mean_map(model: LinearRetriever, val: Split, device: torch.device) -> float:
     """Mean MAP@all over all ordered pairs of modalities of the validation split."""
-    from benchmark.metrics import evaluate
+    from benchmark.evaluation.metrics import evaluate
 
     embedded = {m.name: model.embed(m.name, torch.from_numpy(m.features).to(device)) for m in val}
     labels = {m.name: torch.from_numpy(m.labels).to(device) for m in val}

@@ -43,13 +43,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark import pairing
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.registry import method
-from benchmark.similarity import product
-from methods.layers import unit_rows
-from methods.multiset import principal_basis
+from benchmark.core import pairing
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.evaluation.similarity import product
+
+from .blocks.layers import unit_rows
+from .blocks.multiset import principal_basis
 
 PREPARATIONS = ("l2_center", "none", "center", "zscore")
 DIAGONAL = 1e-13  # of the largest entry; what is not on the diagonal is rounding up to that

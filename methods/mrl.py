@@ -37,16 +37,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from benchmark.data import Split
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
 from benchmark.errors import UnsupportedError
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.optim import Factor
-from benchmark.protocol import Batch, Sampler, TupleSampler
-from benchmark.registry import method
-from benchmark.training import Adam, Objective, Params, Phase, Select, Terms, build_replicas, train_phase
-from methods.joint import Embed, embed_by_encoder, joint_retrievers, select_by_map
-from methods.layers import MLP, random_orthogonal
-from methods.losses import cross_entropy, repeated_pairs, robust_clustering, tuple_contrast
+from benchmark.training.optim import Factor
+from benchmark.training.samplers import Batch, Sampler, TupleSampler
+from benchmark.training.train import (
+    Adam,
+    Objective,
+    Params,
+    Phase,
+    Select,
+    Terms,
+    build_replicas,
+    train_phase,
+)
+
+from .blocks.joint import Embed, embed_by_encoder, joint_retrievers, select_by_map
+from .blocks.layers import MLP, random_orthogonal
+from .blocks.losses import cross_entropy, repeated_pairs, robust_clustering, tuple_contrast
 
 
 @dataclass(frozen=True)

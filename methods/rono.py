@@ -44,11 +44,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, TupleSampler
-from benchmark.registry import method
-from benchmark.training import (
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
+from benchmark.training.samplers import Batch, TupleSampler
+from benchmark.training.train import (
     SGD,
     Adam,
     Group,
@@ -60,9 +60,10 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.joint import joint_retrievers, select_by_map
-from methods.layers import unit_rows
-from methods.two_branch import TwoBranch, encoder_embed
+
+from .blocks.joint import joint_retrievers, select_by_map
+from .blocks.layers import unit_rows
+from .blocks.two_branch import TwoBranch, encoder_embed
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.data import Split
+from benchmark.core.data import Split
+from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.registry import method
 from benchmark.errors import UnsupportedError
-from benchmark.method import Method, Retriever, Run, choice, derive_seed
-from benchmark.protocol import Batch, RowSampler
-from benchmark.registry import method
-from benchmark.training import (
+from benchmark.training.samplers import Batch, RowSampler
+from benchmark.training.train import (
     Adam,
     Objective,
     Params,
@@ -51,18 +51,19 @@ from benchmark.training import (
     build_replicas,
     train_phase,
 )
-from methods.layers import MLP, part_of
-from methods.losses import label_distance, labelled_mean
-from methods.prior import (
+
+from .blocks.joint import split_tensors
+from .blocks.layers import MLP, part_of
+from .blocks.losses import label_distance, labelled_mean
+from .blocks.prior import (
     SCALES,
     check_source,
     make_prior,
     orthogonal_columns,
     scale_prior,
     spl_config,
-    split_tensors,
 )
-from methods.retrievers import one_per_replica
+from .blocks.retrievers import one_per_replica
 
 
 @dataclass(frozen=True)

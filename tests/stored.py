@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from benchmark.plan import SCHEMA
+from benchmark.records.record import SCHEMA
 
 WAYS = ("image->text", "text->image")
 MEASURES = ("map@all", "map@50")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.recipe import read_layers
+from benchmark.runs.recipe import read_layers
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

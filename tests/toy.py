@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmark.data import Modality, MultimodalData, Split
+from benchmark.core.data import Modality, MultimodalData, Split
 
 CLASSES = 3
 WIDTHS = {"image": 4, "text": 2}

@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 
-from benchmark import cli, plan, profile
-from benchmark.registry import DATASETS, METHODS, Registry
+from benchmark.cli.main import main as cli
+from benchmark.core.registry import DATASETS, METHODS, Registry
+from benchmark.runs import plan, profile
 
 METHOD = '''
 import time
@@ -18,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from benchmark.method import Method, Retriever
-from benchmark.registry import method
+from benchmark.core.method import Method, Retriever
+from benchmark.core.registry import method
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,11 @@ lr = { value = { image = 5e-3, text = 5e-3 }, source = "quick, blobs" }
 DATASET = """
 import numpy as np
 
-from benchmark.data import Modality, MultimodalData, Split, validate
-from benchmark.dataset import Dataset, Located
+from benchmark.core.data import Modality, MultimodalData, Split
+from benchmark.core.validate import validate
+from benchmark.core.dataset import Dataset, Located
 from benchmark.errors import DataError, MissingDataError
-from benchmark.registry import dataset
+from benchmark.core.registry import dataset
 
 NAMES = ("image", "text", "audio")
 
@@ -146,10 +148,11 @@ class Blobs(Dataset):
 FOLDS = """
 import numpy as np
 
-from benchmark.data import Item, Modality, MultimodalData, Split, validate
-from benchmark.dataset import Dataset, Located
+from benchmark.core.data import Item, Modality, MultimodalData, Split
+from benchmark.core.validate import validate
+from benchmark.core.dataset import Dataset, Located
 from benchmark.errors import DataError
-from benchmark.registry import dataset
+from benchmark.core.registry import dataset
 
 NAMES = ("image", "text")
 WORDS = "apple pear plum cherry lemon melon grape fig date lime kiwi mango".split()
@@ -188,9 +191,9 @@ DRIVER = """
 import signal
 import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
-from benchmark.registry import DATASETS, METHODS
+from benchmark.core.registry import DATASETS, METHODS
 METHODS.package, DATASETS.package = "toy_methods", "toy_datasets"
-from benchmark.cli import main
+from benchmark.cli.main import main
 code = main(sys.argv[1:])
 if __name__ == "__main__":
     sys.exit(code)
@@ -238,7 +241,7 @@ class World:
     def call(self, capsys, *arguments):
         """Run a command in this process: exit code, standard output, standard error."""
         capsys.readouterr()
-        code = cli.main([str(each) for each in arguments])
+        code = cli([str(each) for each in arguments])
         out, err = capsys.readouterr()
         return code, out, err
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from benchmark.core.registry import METHODS
+from benchmark.disk import published_folder
 from benchmark.errors import BenchmarkError, UnknownNameError
-from benchmark.published import TABLES, published_folder
-from benchmark.registry import METHODS
+from benchmark.report.published import TABLES
 
 Kind = Literal["methods", "study", "curves", "study-figure"]
 

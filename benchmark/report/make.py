@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.disk import write_text
 from benchmark.errors import BenchmarkError
-from benchmark.report import csvs, latex, markdown
 from benchmark.report.catalog import Item
-from benchmark.report.figures import critical_difference, draw
-from benchmark.report.parts import Made, Options, curves, methods, study_figure, study_tables
-from benchmark.report.statistics import ROUNDING
-from benchmark.runner import Reporter, Silent
-from benchmark.store import StoredRun
+from benchmark.report.formats import csv as csvs
+from benchmark.report.formats import latex, markdown
+from benchmark.report.formats.figures import critical_difference, draw
+from benchmark.report.kinds import curves, methods, study_figure, study_tables
+from benchmark.report.made import Made, Options, caption_of
+from benchmark.runs.reporter import Reporter, Silent
+from benchmark.stats.intervals import ROUNDING
 
 KINDS = {"methods": methods, "study": study_tables, "curves": curves, "study-figure": study_figure}
 
@@ -65,30 +67,7 @@ def write(made: Made, folder: Path) -> list[Path]:
     return made.files
 
 
-def write_text(file: Path, text: str) -> Path:
-    """Write a text file, whole or not at all."""
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
-    return file
-
-
 def join_csv(parts: Sequence[str]) -> str:
     """Several tables in one file with one heading."""
     first, *others = parts
     return first + "".join(part.partition("\n")[2] for part in others)
-
-
-def caption_of(runs: Mapping[str, StoredRun]) -> list[str]:
-    """Short facts of the runs behind a figure."""
-    records = [run.record for run in runs.values()]
-    if not records:
-        return []
-    seeds = sorted({len(record["seeds"]) for record in records})
-    of_seeds = "one seed" if seeds == [1] else f"{' or '.join(map(str, seeds))} seeds"
-    sources = sorted({record["dataset"]["source"].replace("standin", "STAND-IN") for record in records})
-    profiles = sorted({record["profile"] for record in records})
-    date = max(str(record["started"]) for record in records)[:10]
-    return [
-        f"{' and '.join(sources)} data, {' and '.join(profiles)} profile, {of_seeds}, computed until {date}."
-    ]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.report.comparable import comparable
-from benchmark.report.paired import Paired, compare_pairs, correct
-from benchmark.report.ranks import Ranking, rank_methods
+from benchmark.records.comparable import comparable
+from benchmark.records.store import StoredRun
 from benchmark.report.tables import Table, values_of
-from benchmark.store import StoredRun
+from benchmark.stats.paired import Paired, compare_pairs, correct
+from benchmark.stats.ranks import Ranking, rank_methods
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Tables: rows of runs, columns of directions, every number with its spread and its published counterpart.
 
-A table is worked out here and laid out elsewhere (:mod:`benchmark.report.markdown`, ``latex``, ``csvs``,
-``html``). Runs of one table agree in data, profile and everything else that numbers depend on; those that do
-not are refused with the field named.
+A table is worked out here and laid out elsewhere (:mod:`benchmark.report.formats`). Runs of one table agree in
+data, profile and everything else that numbers depend on; those that do not are refused with the field named.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from benchmark.published import why_not_comparable
-from benchmark.report.comparable import comparable
-from benchmark.report.statistics import MARGIN, ROUNDING, Equivalence, Interval, equivalence, interval
+from benchmark.records.comparable import comparable
+from benchmark.report.published import why_not_comparable
+from benchmark.stats.intervals import MARGIN, ROUNDING, Equivalence, Interval, equivalence, interval
 
 AVERAGE = "avg"
 DEFINITION = (

@@ -4,10 +4,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from benchmark.data import Modality, MultimodalData, Split, validate
-from benchmark.dataset import Dataset, Located
-from benchmark.errors import DataError
-from benchmark.registry import dataset
+from benchmark import DataError, Dataset, Located, Modality, MultimodalData, Split, dataset, validate
 
 ROWS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, 1797)}
 

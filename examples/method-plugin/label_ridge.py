@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmark.method import Method, Retriever
-from benchmark.registry import method
+from benchmark import Method, Retriever, method
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.metrics import evaluate
+from benchmark.evaluation.metrics import evaluate
 
 ITEMS, WIDTH, CLASSES = 4000, 512, 200
 TARGET = 10

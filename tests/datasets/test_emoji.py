@@ -8,17 +8,17 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from benchmark.datasets.build.emoji import baseline, card, pictures, speech
+from benchmark.datasets.build.emoji.build import PICTURES, in_bytes
+from benchmark.datasets.build.emoji.classes import COARSE, FINE
+from benchmark.datasets.build.emoji.items import LARGEST_FAMILY, assign_folds
+from benchmark.datasets.build.emoji.sources import CARD, PACKAGES, drawings, read_emoji
+from benchmark.datasets.build.emoji.text import LEAST_ITEMS, SHARE, class_words, utterance
+from benchmark.datasets.emoji import FILES, FOLDER, FOLDS, Emoji, EmojiCoarse, read_features, read_table
 
-from benchmark.contract_dataset import check_dataset
-from benchmark.dataset import DataRequest
+from benchmark.contract.dataset import check_dataset
+from benchmark.core.dataset import DataRequest
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
-from datasets.build.emoji import baseline, card, pictures, speech
-from datasets.build.emoji.build import PICTURES, in_bytes
-from datasets.build.emoji.classes import COARSE, FINE
-from datasets.build.emoji.items import LARGEST_FAMILY, assign_folds
-from datasets.build.emoji.sources import CARD, PACKAGES, drawings, read_emoji
-from datasets.build.emoji.text import LEAST_ITEMS, SHARE, class_words, utterance
-from datasets.emoji import FILES, FOLDER, FOLDS, Emoji, EmojiCoarse, read_features, read_table
 
 BOTH = pytest.mark.parametrize("cls", [Emoji, EmojiCoarse])
 DIMS = {"image": 1960, "text": 4352, "audio": 512, "3d": 2272, "sketch": 1988}
@@ -247,7 +247,7 @@ def test_speech_gives_the_stored_features(packages, rows, stored):
 
 
 def test_class_words_come_out_of_the_rule(packages, stored):
-    from datasets.build.emoji.items import read_table as read_rows
+    from benchmark.datasets.build.emoji.items import read_table as read_rows
 
     assert sorted(class_words(read_rows(), read_emoji())) == lines(stored["text_class_words"])
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from benchmark.datasets.features import Features
+from benchmark.datasets.reading.holdout import hold_out
 
 from benchmark.arrays import open_arrays
-from benchmark.data import Modality, Split
-from benchmark.dataset import DataRequest
-from benchmark.describe import describe
+from benchmark.core.data import Modality, Split
+from benchmark.core.dataset import DataRequest
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
-from datasets.features import Features
-from datasets.holdout import hold_out
+from benchmark.inspection.describe import describe
 from tests.datasets.writing import FORMATS, write
 
 draw = np.random.default_rng(0)

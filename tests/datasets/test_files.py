@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from benchmark.datasets.reading.files import Remote, download, find, fits, git_blob_id, identity, listing
+from benchmark.datasets.wikipedia import Wikipedia
 
-from benchmark.dataset import DataRequest
+from benchmark.core.dataset import DataRequest
 from benchmark.errors import DataError
-from datasets.files import Remote, download, find, fits, git_blob_id, identity, listing
-from datasets.wikipedia import Wikipedia
 
 CONTENT = np.random.default_rng(0).bytes(600_000)
 BLOB = hashlib.sha1(b"blob 600000\0" + CONTENT).hexdigest()

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark.datasets.nuswide import NusWide
+from benchmark.datasets.reading.table1 import SPLITS, TABLE_I, Shape, Table
+from benchmark.datasets.websearch import Websearch
+from benchmark.datasets.wikipedia import Wikipedia
+from benchmark.datasets.xmedia import XMedia
+from benchmark.datasets.xmedianet import XMediaNet
 
-from benchmark.dataset import DataRequest
+from benchmark.core.dataset import DataRequest
+from benchmark.core.registry import DATASETS
 from benchmark.errors import BenchmarkError, DataError, MissingDataError, UnknownNameError
-from benchmark.registry import DATASETS
-from datasets.nuswide import NusWide
-from datasets.table1 import SPLITS, TABLE_I, Shape, Table
-from datasets.websearch import Websearch
-from datasets.wikipedia import Wikipedia
-from datasets.xmedia import XMedia
-from datasets.xmedianet import XMediaNet
 from tests.datasets.writing import write, write_hdf5
 
 PAIR = Table(2, {"image": Shape(10, 4, 6, 5), "text": Shape(10, 4, 6, 3)})

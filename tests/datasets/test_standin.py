@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark.datasets.standin import maps as standin_maps
+from benchmark.datasets.standin import sets as standin
+from benchmark.datasets.standin.probe import ridge_scores
+from benchmark.datasets.standin.sets import SETS, generate, identity, labels_of, load_or_generate, shapes
 
-from benchmark.data import SPLITS, validate
+from benchmark.core.data import SPLITS
+from benchmark.core.validate import validate
 from benchmark.errors import DataError, UnknownNameError
-from datasets import standin, standin_maps
-from datasets.probe import ridge_scores
-from datasets.standin import SETS, generate, identity, labels_of, load_or_generate, shapes
 
 TABLE = Path(__file__).parents[2] / "results" / "published" / "table1_datasets.csv"
 SMALL = 0.02
@@ -405,7 +407,7 @@ def test_memory_stays_within_twice_the_arrays():
     code = """if True:
         import re
         from pathlib import Path
-        from datasets.standin import generate
+        from benchmark.datasets.standin.sets import generate
 
         def peak():  # bytes; unlike ru_maxrss it does not begin with the parent's memory
             return 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])

@@ -4,12 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
+from benchmark.datasets.wikipedia_classic import BLOBS, WikipediaClassic
 from scipy.io import loadmat, savemat
 
-from benchmark.dataset import DataRequest
-from benchmark.describe import describe
+from benchmark.core.dataset import DataRequest
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
-from datasets.wikipedia_classic import BLOBS, WikipediaClassic
+from benchmark.inspection.describe import describe
 
 pytestmark = pytest.mark.real_data
 CLASSES = "art biology geography history literature media music royalty sport warfare"

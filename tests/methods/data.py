@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from benchmark.data import Modality, Split
+from benchmark.core.data import Modality, Split
 
 SIZES = {"image": (30, 8), "text": (30, 5), "audio": (7, 4)}
 

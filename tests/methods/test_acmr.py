@@ -5,14 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from benchmark.contract import check_method
-from benchmark.errors import RecipeError
-from benchmark.method import Run
-from benchmark.registry import METHODS
-from benchmark.selection import mean_average_precision
-from methods.acmr import ACMR, ACMRConfig, ACMRNet, closeness, objectives, reversal
-from methods.acmr_losses import (
+from benchmark.methods.acmr import ACMR, ACMRConfig, ACMRNet, closeness, objectives, reversal
+from benchmark.methods.acmr_losses import (
     differ,
     dissimilarity,
     domain_loss,
@@ -24,6 +18,12 @@ from methods.acmr_losses import (
     reverse,
     triplet,
 )
+
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError
+from benchmark.evaluation.validation import mean_average_precision
 from tests.methods.data import make_split, one_hot, rows
 
 PAIR = {"image": (30, 8), "text": (30, 5)}

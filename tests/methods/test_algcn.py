@@ -6,14 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.autograd import gradcheck
-from torch.func import functional_call
-
-from benchmark.errors import DataError, RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.protocol import TupleSampler
-from benchmark.training import build_replicas, train_phase
-from methods.algcn import (
+from benchmark.methods.algcn import (
     ALGCN,
     ALGCNConfig,
     ALGCNNet,
@@ -25,7 +18,7 @@ from methods.algcn import (
     objective_terms,
     sampled_supervision,
 )
-from methods.graph import (
+from benchmark.methods.blocks.graph import (
     LabelNet,
     class_rows,
     label_distance,
@@ -33,7 +26,14 @@ from methods.graph import (
     normalized,
     static_graph,
 )
-from methods.layers import part_of
+from benchmark.methods.blocks.layers import part_of
+from torch.autograd import gradcheck
+from torch.func import functional_call
+
+from benchmark.core.method import Run
+from benchmark.errors import DataError, RecipeError, UnsupportedError
+from benchmark.training.samplers import TupleSampler
+from benchmark.training.train import build_replicas, train_phase
 from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
 
 PAIR = {m: SIZES[m] for m in ("image", "text")}

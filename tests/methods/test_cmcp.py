@@ -3,18 +3,9 @@
 import numpy as np
 import pytest
 import torch
-
-from benchmark.contract import check_method
-from benchmark.data import Modality, Split
-from benchmark.dataset import DataRequest
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.metrics import evaluate_one
-from benchmark.recipe import resolve
-from benchmark.registry import METHODS
-from datasets.wikipedia_classic import WikipediaClassic
-from methods import cmcp
-from methods.cmcp import (
+from benchmark.datasets.wikipedia_classic import WikipediaClassic
+from benchmark.methods import cmcp
+from benchmark.methods.cmcp import (
     CMCP,
     CMCPConfig,
     class_correlation,
@@ -23,6 +14,15 @@ from methods.cmcp import (
     propagate,
     znorm,
 )
+
+from benchmark.contract.method import check_method
+from benchmark.core.data import Modality, Split
+from benchmark.core.dataset import DataRequest
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.evaluation.metrics import evaluate_one
+from benchmark.runs.recipe import resolve
 from tests.methods.data import make_split, one_hot, rows
 
 COUNTS = torch.tensor([7.0, 3.0, 5.0], dtype=torch.float64)

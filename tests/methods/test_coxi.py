@@ -4,13 +4,7 @@ import math
 
 import pytest
 import torch
-
-from benchmark.contract import check_method
-from benchmark.errors import RecipeError
-from benchmark.method import Run
-from benchmark.registry import METHODS
-from benchmark.training import SGD, Adam
-from methods.coxi import (
+from benchmark.methods.coxi import (
     COXI,
     COXIConfig,
     COXINet,
@@ -19,6 +13,12 @@ from methods.coxi import (
     proxy_loss,
     smoothed_labels,
 )
+
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError
+from benchmark.training.train import SGD, Adam
 from tests.methods.data import make_split, nearest_class_accuracy, one_hot, rows
 
 TWO = ("image", "text")

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import UnitMLP, random_orthogonal, unit_rows
+from benchmark.methods.blocks.losses import generalized_cross_entropy, log_label_mass
+from benchmark.methods.blocks.prior import q_spl
+from benchmark.methods.drcl import DRCL, DRCLConfig, augment, discrepancy, q_rsc, recast_matrix
 from scipy.io import loadmat
 
+from benchmark.core.method import Run
 from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from methods.drcl import DRCL, DRCLConfig, augment, discrepancy, q_rsc, recast_matrix
-from methods.layers import UnitMLP, random_orthogonal, unit_rows
-from methods.losses import generalized_cross_entropy, log_label_mass
-from methods.prior import q_spl
 from tests.methods.data import SIZES, make_split, rows
 
 

@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call
-
-from benchmark.contract import check_method
-from benchmark.errors import RecipeError
-from benchmark.method import Run
-from benchmark.registry import METHODS
-from benchmark.selection import mean_average_precision
-from benchmark.training import STATE
-from methods.drsl import (
+from benchmark.methods.drsl import (
     DRSL,
     DRSLConfig,
     DRSLNet,
@@ -21,6 +13,14 @@ from methods.drsl import (
     relational_loss,
     same_class,
 )
+from torch.func import functional_call
+
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError
+from benchmark.evaluation.validation import mean_average_precision
+from benchmark.training.train import STATE
 from tests.methods.data import make_split, one_hot, rows
 
 PAIR = {"image": (30, 8), "text": (30, 5)}

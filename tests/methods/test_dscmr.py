@@ -5,14 +5,14 @@ from functools import partial
 
 import pytest
 import torch
+from benchmark.methods.blocks.losses import half_cosine_likelihood
+from benchmark.methods.blocks.two_branch import TwoBranch
+from benchmark.methods.dscmr import DSCMR, DSCMRConfig, DSCMRNet, distance, objective_terms
 
-from benchmark.contract import check_method
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
 from benchmark.errors import RecipeError
-from benchmark.method import Run
-from benchmark.registry import METHODS
-from methods.dscmr import DSCMR, DSCMRConfig, DSCMRNet, distance, objective_terms
-from methods.losses import half_cosine_likelihood
-from methods.two_branch import TwoBranch
 from tests.methods.data import make_split, nearest_class_accuracy, one_hot, rows
 
 TWO = ("image", "text")

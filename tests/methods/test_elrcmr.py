@@ -6,15 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from benchmark.contract import check_method
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.protocol import TupleSampler
-from benchmark.registry import METHODS
-from benchmark.training import train_phase
-from methods import mrl
-from methods.elrcmr import (
+from benchmark.methods import mrl
+from benchmark.methods.blocks.joint import select_by_map
+from benchmark.methods.blocks.layers import unit_rows
+from benchmark.methods.elrcmr import (
     ELRCMR,
     ELRCMRConfig,
     class_contrast,
@@ -28,9 +23,14 @@ from methods.elrcmr import (
     updated_targets,
     with_state,
 )
-from methods.joint import select_by_map
-from methods.layers import unit_rows
-from methods.mrl import MRLConfig, start_joint
+from benchmark.methods.mrl import MRLConfig, start_joint
+
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.training.samplers import TupleSampler
+from benchmark.training.train import train_phase
 from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
 
 HELD = {m: (9, d) for m, (_, d) in SIZES.items()}

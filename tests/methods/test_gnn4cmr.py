@@ -6,15 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.autograd import gradcheck
-from torch.func import functional_call
-
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.protocol import TupleSampler
-from benchmark.training import build_replicas, train_phase
-from methods.adversarial import Block, Pass, adversarial_loss, reverse_gradient
-from methods.gnn4cmr import (
+from benchmark.methods.blocks.adversarial import Block, Pass, adversarial_loss, reverse_gradient
+from benchmark.methods.blocks.graph import cosine_graph, head_graph, normalized, static_graph
+from benchmark.methods.blocks.layers import part_of
+from benchmark.methods.gnn4cmr import (
     GNN4CMR,
     GNN4CMRConfig,
     GNN4CMRNet,
@@ -26,8 +21,13 @@ from methods.gnn4cmr import (
     objective_terms,
     shared_labels,
 )
-from methods.graph import cosine_graph, head_graph, normalized, static_graph
-from methods.layers import part_of
+from torch.autograd import gradcheck
+from torch.func import functional_call
+
+from benchmark.core.method import Run
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.training.samplers import TupleSampler
+from benchmark.training.train import build_replicas, train_phase
 from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
 
 PAIR = {m: SIZES[m] for m in ("image", "text")}

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from benchmark.methods.blocks.layers import BatchNorm, dropout, uniform
+from benchmark.methods.blocks.losses import half_cosine_likelihood
 from torch import nn
-
-from methods.layers import BatchNorm, dropout, uniform
-from methods.losses import half_cosine_likelihood
 
 KEYS = torch.randint(2**62, (3000,), generator=torch.Generator().manual_seed(0))
 

@@ -5,13 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from benchmark.contract import check_method
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.registry import METHODS
-from methods.layers import MLP
-from methods.man import (
+from benchmark.methods.blocks.layers import MLP
+from benchmark.methods.man import (
     MAN,
     MANConfig,
     compressed,
@@ -21,6 +16,11 @@ from methods.man import (
     modality_errors,
     scatters,
 )
+
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError, UnsupportedError
 from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
 
 

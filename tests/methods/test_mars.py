@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import MLP, part_of, random_orthogonal
+from benchmark.methods.blocks.losses import cross_entropy, pair_likelihood
+from benchmark.methods.mars import MARS, DataNetwork, MARSConfig, largest_log_probability, modality_phase
 from torch.func import functional_call
 
+from benchmark.core.method import Run
 from benchmark.errors import RecipeError, UnknownNameError, UnsupportedError
-from benchmark.method import Run
-from benchmark.protocol import RowSampler
-from benchmark.training import train_phase
-from methods.layers import MLP, part_of, random_orthogonal
-from methods.losses import cross_entropy, pair_likelihood
-from methods.mars import MARS, DataNetwork, MARSConfig, largest_log_probability, modality_phase
+from benchmark.training.samplers import RowSampler
+from benchmark.training.train import train_phase
 from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
 
 

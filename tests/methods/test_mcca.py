@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from benchmark.methods.blocks import multiset
+from benchmark.methods.blocks.multiset import Problem, couple_joint, couple_truncated, principal_axes
+from benchmark.methods.mcca import MCCA, MCCAConfig
 
-from benchmark import pairing
-from benchmark.data import Modality, MultimodalData, Split, standardize
+from benchmark.core import pairing
+from benchmark.core.data import Modality, MultimodalData, Split
+from benchmark.core.method import Run, derive_seed
+from benchmark.core.registry import METHODS
 from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run, derive_seed
-from benchmark.metrics import evaluate
-from benchmark.recipe import resolve
-from benchmark.registry import METHODS
-from methods import multiset
-from methods.mcca import MCCA, MCCAConfig
-from methods.multiset import Problem, couple_joint, couple_truncated, principal_axes
+from benchmark.evaluation.metrics import evaluate
+from benchmark.runs.prepare import standardize
+from benchmark.runs.recipe import resolve
 
 DIMS = {"image": 9, "text": 6, "audio": 4, "3d": 12, "video": 5}
 ROWS = {"image": 40, "text": 40, "audio": 17, "3d": 8, "video": 23}

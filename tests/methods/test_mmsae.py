@@ -5,17 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from benchmark.contract import check_method
-from benchmark.data import Modality, Split
-from benchmark.dataset import DataRequest
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.metrics import evaluate_one
-from benchmark.recipe import resolve
-from benchmark.registry import METHODS
-from datasets.wikipedia_classic import WikipediaClassic
-from methods.mmsae import (
+from benchmark.datasets.wikipedia_classic import WikipediaClassic
+from benchmark.methods.blocks.multiset import principal_basis
+from benchmark.methods.mmsae import (
     MMSAE,
     MMSAEConfig,
     Preparation,
@@ -25,7 +17,15 @@ from methods.mmsae import (
     objective,
     semantic_codes,
 )
-from methods.multiset import principal_basis
+
+from benchmark.contract.method import check_method
+from benchmark.core.data import Modality, Split
+from benchmark.core.dataset import DataRequest
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.evaluation.metrics import evaluate_one
+from benchmark.runs.recipe import resolve
 from tests.methods.data import make_split, one_hot, rows
 
 ALPHA, BETA = 0.2, 0.7

@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import unit_rows
+from benchmark.methods.blocks.losses import repeated_pairs, robust_clustering, tuple_contrast
+from benchmark.methods.mrl import MRL, MRLConfig, joint_phase, late_cosine, start_joint, unit_classes
 
-from benchmark.contract import check_method
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
 from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.protocol import TupleSampler
-from benchmark.registry import METHODS
-from benchmark.training import train_phase
-from methods.layers import unit_rows
-from methods.losses import repeated_pairs, robust_clustering, tuple_contrast
-from methods.mrl import MRL, MRLConfig, joint_phase, late_cosine, start_joint, unit_classes
+from benchmark.training.samplers import TupleSampler
+from benchmark.training.train import train_phase
 from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
 
 

@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy.io import savemat
-
-from benchmark.errors import DataError, RecipeError, UnknownNameError
-from benchmark.method import Run
-from methods.layers import random_orthogonal
-from methods.prior import (
+from benchmark.methods.blocks.layers import random_orthogonal
+from benchmark.methods.blocks.prior import (
     SPLConfig,
     check_source,
     make_prior,
@@ -17,6 +13,10 @@ from methods.prior import (
     scale_prior,
     spl_config,
 )
+from scipy.io import savemat
+
+from benchmark.core.method import Run
+from benchmark.errors import DataError, RecipeError, UnknownNameError
 from tests.methods.data import make_split, rows
 
 SPL = SPLConfig(hidden=(16,), epochs=5, batch=16, q_step=0.25, lr=1e-2)

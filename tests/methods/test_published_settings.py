@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmark.recipe import resolve
-from benchmark.registry import METHODS
+from benchmark.core.registry import METHODS
+from benchmark.runs.recipe import resolve
 
 DATASETS = ("wikipedia", "nuswide", "websearch", "xmedia", "xmedianet")
 SEARCHED = {"default": 0.0}  # no rate is known: the grid is tried

@@ -4,15 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
-
-from benchmark.contract import check_method
-from benchmark.errors import RecipeError
-from benchmark.method import Run
-from benchmark.recipe import resolve
-from benchmark.registry import METHODS
-from benchmark.training import SGD, Adam
-from methods.rono import (
+from benchmark.methods.rono import (
     RONO,
     RONOConfig,
     center_cosines,
@@ -24,6 +16,14 @@ from methods.rono import (
     rono_objective,
     rotation,
 )
+from torch.nn.functional import cross_entropy
+
+from benchmark.contract.method import check_method
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
+from benchmark.errors import RecipeError
+from benchmark.runs.recipe import resolve
+from benchmark.training.train import SGD, Adam
 from tests.methods.data import make_split, nearest_class_accuracy, one_hot, rows
 
 TWO = ("image", "text")

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import random_orthogonal
+from benchmark.methods.blocks.losses import label_distance, labelled_mean
+from benchmark.methods.sdml import SDML, SDMLConfig, objective_terms, unit_label_rows
 
+from benchmark.core.method import Run
+from benchmark.core.registry import METHODS
 from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.method import Run
-from benchmark.recipe import resolve
-from benchmark.registry import METHODS
-from methods.layers import random_orthogonal
-from methods.losses import label_distance, labelled_mean
-from methods.sdml import SDML, SDMLConfig, objective_terms, unit_label_rows
+from benchmark.runs.recipe import resolve
 from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.card import card
-from benchmark.registry import METHODS
+from benchmark.core.registry import METHODS
+from benchmark.inspection.card import card
 
 with (Path(__file__).parents[2] / "results/published/methods.csv").open(
     newline="", encoding="utf-8"

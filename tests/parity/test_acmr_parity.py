@@ -6,14 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call
-
-from benchmark.data import Modality, Split
-from benchmark.method import Run
-from benchmark.protocol import TupleSampler
-from benchmark.training import train_phase
-from methods.acmr import ACMRConfig, ACMRNet, phase_of, reversal
-from methods.acmr_losses import (
+from benchmark.methods.acmr import ACMRConfig, ACMRNet, phase_of, reversal
+from benchmark.methods.acmr_losses import (
     differ,
     dissimilarity,
     domain_loss,
@@ -25,7 +19,13 @@ from methods.acmr_losses import (
     triplet,
     triplet_parts,
 )
-from methods.layers import part_of
+from benchmark.methods.blocks.layers import part_of
+from torch.func import functional_call
+
+from benchmark.core.data import Modality, Split
+from benchmark.core.method import Run
+from benchmark.training.samplers import TupleSampler
+from benchmark.training.train import train_phase
 from tests.methods.data import one_hot
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "acmr.npz")

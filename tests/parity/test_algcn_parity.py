@@ -2,15 +2,11 @@
 
 from pathlib import Path
 
+import benchmark.methods.algcn
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call
-
-import methods.algcn
-from benchmark.method import Run
-from benchmark.training import train_phase
-from methods.algcn import (
+from benchmark.methods.algcn import (
     ALGCNConfig,
     ALGCNNet,
     adapted_graph,
@@ -19,8 +15,12 @@ from methods.algcn import (
     objective_terms,
     sampled_supervision,
 )
-from methods.graph import co_occurrence, label_scores, normalized, static_graph
-from methods.layers import part_of
+from benchmark.methods.blocks.graph import co_occurrence, label_scores, normalized, static_graph
+from benchmark.methods.blocks.layers import part_of
+from torch.func import functional_call
+
+from benchmark.core.method import Run
+from benchmark.training.train import train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "algcn.npz")
 CONFIG = ALGCNConfig(
@@ -127,7 +127,7 @@ class OneBatch:
 
 @CASES
 def test_a_step_of_training(case, monkeypatch):
-    monkeypatch.setattr(methods.algcn, "draw_masks", lambda *_: golden(f"in_{case}_masks"))
+    monkeypatch.setattr(benchmark.methods.algcn, "draw_masks", lambda *_: golden(f"in_{case}_masks"))
     net, params = network(case)
     phase = algcn_phase(CONFIG, net, OneBatch(case), golden(f"in_{case}_w_A")[None])
     done = train_phase(phase, {n: p.detach()[None] for n, p in params.items()}, Run(precision="fp64"))

@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from benchmark.metrics import evaluate_one
-from methods.cmcp import (
+from benchmark.methods.cmcp import (
     CMCPConfig,
     CMCPRetriever,
     class_correlation,
@@ -16,6 +14,8 @@ from methods.cmcp import (
     propagate,
     znorm,
 )
+
+from benchmark.evaluation.metrics import evaluate_one
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "cmcp.npz")
 CASES = ("c1", "c2", "c3")

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import unit_rows
+from benchmark.methods.coxi import COXIConfig, COXINet, coxi_objective, objective_terms
 from torch.func import functional_call
 
-from benchmark.method import Run
-from benchmark.protocol import RowSampler
-from benchmark.selection import mean_average_precision
-from benchmark.training import Phase, train_phase
-from methods.coxi import COXIConfig, COXINet, coxi_objective, objective_terms
-from methods.layers import unit_rows
+from benchmark.core.method import Run
+from benchmark.evaluation.validation import mean_average_precision
+from benchmark.training.samplers import RowSampler
+from benchmark.training.train import Phase, train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "coxi.npz")
 INPUTS = ("f1", "f2", "logits1", "logits2", "proxies")

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from benchmark.method import Run
-from benchmark.protocol import RowSampler
-from benchmark.training import train_phase
-from methods.drcl import (
+from benchmark.methods.blocks.layers import UnitMLP
+from benchmark.methods.blocks.losses import generalized_cross_entropy, log_label_mass
+from benchmark.methods.blocks.prior import spl_phase
+from benchmark.methods.drcl import (
     DRCLConfig,
     augment,
     discrepancy,
@@ -19,9 +18,10 @@ from methods.drcl import (
     recast_matrix,
     rsc_phase,
 )
-from methods.layers import UnitMLP
-from methods.losses import generalized_cross_entropy, log_label_mass
-from methods.prior import spl_phase
+
+from benchmark.core.method import Run
+from benchmark.training.samplers import RowSampler
+from benchmark.training.train import train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "drcl.npz")
 

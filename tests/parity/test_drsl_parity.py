@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import BatchNorm, part_of
+from benchmark.methods.drsl import DRSLConfig, DRSLNet, phase_of, relational_loss, same_class
 from torch.func import functional_call
 
-from benchmark.data import Modality, Split
-from benchmark.method import Run
-from benchmark.metrics import evaluate
-from benchmark.protocol import TupleSampler
-from benchmark.training import train_phase
-from methods.drsl import DRSLConfig, DRSLNet, phase_of, relational_loss, same_class
-from methods.layers import BatchNorm, part_of
+from benchmark.core.data import Modality, Split
+from benchmark.core.method import Run
+from benchmark.evaluation.metrics import evaluate
+from benchmark.training.samplers import TupleSampler
+from benchmark.training.train import train_phase
 from tests.methods.data import one_hot
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "drsl.npz")

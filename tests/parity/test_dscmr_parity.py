@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import unit_rows
+from benchmark.methods.blocks.losses import half_cosine_likelihood
+from benchmark.methods.dscmr import DSCMRConfig, DSCMRNet, dscmr_phase, objective_terms
 from torch.func import functional_call
 
-from benchmark.data import Modality, Split
-from benchmark.method import Run
-from benchmark.protocol import TupleSampler
-from benchmark.selection import mean_average_precision, validation_map
-from benchmark.training import train_phase
-from methods.dscmr import DSCMRConfig, DSCMRNet, dscmr_phase, objective_terms
-from methods.layers import unit_rows
-from methods.losses import half_cosine_likelihood
+from benchmark.core.data import Modality, Split
+from benchmark.core.method import Run
+from benchmark.evaluation.validation import mean_average_precision, validation_map
+from benchmark.training.samplers import TupleSampler
+from benchmark.training.train import train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "dscmr.npz")
 PAIRS = {"uu": ("in_u", "in_u"), "uv": ("in_u", "in_v"), "vv": ("in_v", "in_v")}

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from methods.elrcmr import (
+from benchmark.methods.blocks.losses import robust_clustering, tuple_contrast
+from benchmark.methods.elrcmr import (
     CLIP,
     MOMENTUM,
     ELRCMRConfig,
@@ -19,7 +19,6 @@ from methods.elrcmr import (
     ramp_down,
     updated_targets,
 )
-from methods.losses import robust_clustering, tuple_contrast
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "elrcmr.npz")
 

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from benchmark.method import Run
-from benchmark.training import train_phase
-from methods.adversarial import adversarial_loss
-from methods.gnn4cmr import (
+from benchmark.methods.blocks.adversarial import adversarial_loss
+from benchmark.methods.blocks.graph import cosine_graph, head_graph, label_distance, normalized, static_graph
+from benchmark.methods.blocks.losses import half_cosine_likelihood
+from benchmark.methods.gnn4cmr import (
     GNN4CMRConfig,
     GNN4CMRNet,
     contrastive_loss,
@@ -18,8 +17,9 @@ from methods.gnn4cmr import (
     gnn4cmr_phase,
     objective_terms,
 )
-from methods.graph import cosine_graph, head_graph, label_distance, normalized, static_graph
-from methods.losses import half_cosine_likelihood
+
+from benchmark.core.method import Run
+from benchmark.training.train import train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "gnn4cmr.npz")
 MODELS = pytest.mark.parametrize("model", ["p", "i"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.label_noise import corrupt
+from benchmark.runs.label_noise import corrupt
 
 FILE = Path(__file__).parent / "vectors" / "label_noise.npz"
 

@@ -6,13 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.func import functional_call
-
-from benchmark.method import Run
-from benchmark.training import train_phase
-from methods.joint import embed_by_encoder
-from methods.layers import MLP
-from methods.man import (
+from benchmark.methods.blocks.joint import embed_by_encoder
+from benchmark.methods.blocks.layers import MLP
+from benchmark.methods.man import (
     AdversarialNet,
     MANConfig,
     adversarial_phase,
@@ -21,6 +17,10 @@ from methods.man import (
     modality_errors,
     scatters,
 )
+from torch.func import functional_call
+
+from benchmark.core.method import Run
+from benchmark.training.train import train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "man.npz")
 PARTS = ("weight", "bias")

@@ -6,15 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import MLP, part_of
+from benchmark.methods.blocks.losses import cross_entropy, pair_likelihood
+from benchmark.methods.blocks.prior import scale_prior
+from benchmark.methods.mars import (
+    DataNetwork,
+    MARSConfig,
+    data_terms,
+    largest_log_probability,
+    modality_phase,
+)
 from torch.func import functional_call
 
-from benchmark.method import Run
-from benchmark.protocol import RowSampler
-from benchmark.training import train_phase
-from methods.layers import MLP, part_of
-from methods.losses import cross_entropy, pair_likelihood
-from methods.mars import DataNetwork, MARSConfig, data_terms, largest_log_probability, modality_phase
-from methods.prior import scale_prior
+from benchmark.core.method import Run
+from benchmark.training.samplers import RowSampler
+from benchmark.training.train import train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "mars.npz")
 LABEL = {

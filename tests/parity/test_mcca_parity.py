@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from methods.mcca import LinearRetriever
-from methods.multiset import Problem, couple_joint, principal_axes
+from benchmark.methods.blocks.multiset import Problem, couple_joint, principal_axes
+from benchmark.methods.mcca import LinearRetriever
 
 FILE = Path(__file__).parent / "vectors" / "mcca.npz"
 TOLERANCE = {"rtol": 1e-8, "atol": 1e-8}

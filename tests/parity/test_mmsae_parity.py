@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.multiset import principal_basis
+from benchmark.methods.mmsae import MMSAE, MMSAEConfig, Preparation, View, alternate, semantic_codes
 
-from benchmark.data import Modality, Split
-from benchmark.method import Run
-from benchmark.metrics import evaluate_one
-from methods.mmsae import MMSAE, MMSAEConfig, Preparation, View, alternate, semantic_codes
-from methods.multiset import principal_basis
+from benchmark.core.data import Modality, Split
+from benchmark.core.method import Run
+from benchmark.evaluation.metrics import evaluate_one
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "mmsae.npz")
 CASES = ("c1", "c2", "c3")

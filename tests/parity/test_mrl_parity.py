@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from methods.losses import robust_clustering, tuple_contrast
-from methods.mrl import MRLConfig, late_cosine, objective_terms, unit_classes
+from benchmark.methods.blocks.losses import robust_clustering, tuple_contrast
+from benchmark.methods.mrl import MRLConfig, late_cosine, objective_terms, unit_classes
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "mrl.npz")
 

@@ -5,13 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.func import functional_call
-
-from benchmark.method import Run
-from benchmark.protocol import RowSampler
-from benchmark.training import Phase, train_phase
-from methods.rono import (
+from benchmark.methods.rono import (
     RONOConfig,
     center_cosines,
     center_loss,
@@ -21,6 +15,12 @@ from methods.rono import (
     ramp_position,
     rono_objective,
 )
+from torch import nn
+from torch.func import functional_call
+
+from benchmark.core.method import Run
+from benchmark.training.samplers import RowSampler
+from benchmark.training.train import Phase, train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "rono.npz")
 SETS = ("mnist", "modelnet")

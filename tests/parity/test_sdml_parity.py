@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.layers import part_of
+from benchmark.methods.blocks.losses import label_distance
+from benchmark.methods.blocks.prior import scale_prior
+from benchmark.methods.sdml import AutoEncoder, SDMLConfig, modality_phase, objective_terms
 from torch.func import functional_call
 
-from benchmark.method import Run
-from benchmark.protocol import RowSampler
-from benchmark.training import train_phase
-from methods.layers import part_of
-from methods.losses import label_distance
-from methods.prior import scale_prior
-from methods.sdml import AutoEncoder, SDMLConfig, modality_phase, objective_terms
+from benchmark.core.method import Run
+from benchmark.training.samplers import RowSampler
+from benchmark.training.train import train_phase
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "sdml.npz")
 LAYERS = {"hidden.0": "fc1", "hidden.1": "fc2", "last": "fc3"}

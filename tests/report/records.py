@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmark.store import Store
+from benchmark.records.store import Store
 
 WAYS = ("image->text", "text->image")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli import main
+from benchmark.cli.main import main
 
 REPORTS = Path(__file__).parents[2] / "reports"
 FOLDER = REPORTS / "emoji" / "image-text"

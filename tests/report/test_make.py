@@ -6,19 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark.plan import RunSpec
-from benchmark.report import figures
+from benchmark.records.store import Store
 from benchmark.report.catalog import Item
-from benchmark.report.figures import Curve, Panel
-from benchmark.report.grid import command, estimate, measured_seconds, timings
+from benchmark.report.formats import figures
+from benchmark.report.kinds import orderings
+from benchmark.report.made import Curve, Made, Options, Panel
 from benchmark.report.make import make, write
-from benchmark.report.parts import Made, Options, orderings
 from benchmark.report.significance import against_best, ranking
 from benchmark.report.tables import Line, build
-from benchmark.runner import Outcome
-from benchmark.store import Store
-from benchmark.study import Done
-from benchmark.study_file import Study, Variant
+from benchmark.runs.runner import Outcome
+from benchmark.runs.spec import RunSpec, command
+from benchmark.studies.batch import Done, estimate, measured_seconds, timings
+from benchmark.studies.file import Study, Variant
 from tests.report.records import make_record, store_run
 from tests.world import World
 
@@ -159,7 +158,7 @@ def test_figures_are_written_in_every_format_and_repeat_exactly(tmp_path):
 def test_a_precision_recall_figure_takes_its_curves_from_records(tmp_path, monkeypatch):
     runs = two_runs(tmp_path / "runs")
     store = Store(tmp_path / "runs")
-    monkeypatch.setattr("benchmark.report.parts.method_entries", lambda *_: (None, {
+    monkeypatch.setattr("benchmark.report.kinds.method_entries", lambda *_: (None, {
         run.record["method"]["id"]: type("E", (), {"run": run}) for run in runs.values()}))  # fmt: skip
     item = Item("figure2", "curves", "PR", ("wikipedia",), directions=("image->text",))
     made = make(item, Options(RunSpec("", ""), store, tmp_path))
@@ -176,7 +175,7 @@ def test_a_precision_recall_figure_takes_its_curves_from_records(tmp_path, monke
 
 
 def test_the_estimate_comes_from_a_run_like_it(world, capsys):
-    from benchmark.plan import make_plan
+    from benchmark.runs.plan import make_plan
 
     store = Store(world.results)
     plan = make_plan(RunSpec("toy", "blobs"))

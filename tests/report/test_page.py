@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from benchmark.plan import RunSpec
+from benchmark.records.store import Store
 from benchmark.report.catalog import Item
-from benchmark.report.page import content, write_page
-from benchmark.report.parts import Made, Options
+from benchmark.report.formats.page import content, write_page
+from benchmark.report.made import Made, Options
 from benchmark.report.tables import Line, build
-from benchmark.store import Store
+from benchmark.runs.spec import RunSpec
 from tests.report.records import make_record, store_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.published import published_numbers
-from benchmark.report import csvs, latex, markdown
+from benchmark.records.comparable import IncomparableError
 from benchmark.report.catalog import items, methods_of
-from benchmark.report.comparable import IncomparableError
+from benchmark.report.formats import csv as csvs
+from benchmark.report.formats import latex, markdown
+from benchmark.report.published import published_numbers
 from benchmark.report.tables import Line, build, caption, heading, places
 from tests.report.records import make_record
 

@@ -1,4 +1,4 @@
-"""Build the dataset ``emoji``: ``python -m datasets.build.emoji items|features|card``."""
+"""Build the dataset ``emoji``: ``python -m benchmark.datasets.build.emoji items|features|card``."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import sys
 
 def main() -> None:
     """Do the steps that are asked for, in their order."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.build.emoji", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmark.datasets.build.emoji", description=__doc__)
     parser.add_argument("step", choices=["items", "features", "card"], nargs="+")
     steps = parser.parse_args().step
     if "items" in steps:
-        from datasets.build.emoji.items import choose, write_table
-        from datasets.build.emoji.sources import read_emoji
+        from .items import choose, write_table
+        from .sources import read_emoji
 
         rows = choose(read_emoji())
         write_table(rows)
         say(f"items: {len(rows)} in {len({row.family for row in rows})} families")
     if "features" in steps:
-        from datasets.build.emoji.build import build
+        from .build import build
 
         for name, digest in build(say=say).items():
             say(f"{digest[:16]}  {name}")
     if "card" in steps:
-        from datasets.build.emoji.card import write_card
+        from .card import write_card
 
         write_card(say)
 

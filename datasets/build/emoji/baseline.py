@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.data import MultimodalData, Split
-from benchmark.metrics import evaluate
+from benchmark.core.data import MultimodalData, Split
+from benchmark.evaluation.metrics import evaluate
 
 C = 0.01  # inverse strength of the L2 penalty, on standardised features; not tuned
 MEASURE = "map@all"

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.build.emoji import pictures, speech
-from datasets.build.emoji.items import read_table
-from datasets.build.emoji.sources import FEATURES, drawings, package_versions, read_emoji
-from datasets.build.emoji.text import bag_of_words, class_words, utterance
+from . import pictures, speech
+from .items import read_table
+from .sources import FEATURES, drawings, package_versions, read_emoji
+from .text import bag_of_words, class_words, utterance
 
 Say = Callable[[str], None]
 PICTURES = {"image": pictures.image, "3d": pictures.view, "sketch": pictures.sketch}

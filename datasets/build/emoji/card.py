@@ -10,11 +10,12 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data import MultimodalData
-from benchmark.dataset import DataRequest
-from datasets.build.emoji.baseline import Difficulty, measure
-from datasets.build.emoji.sources import CARD, FEATURES, HERE
-from datasets.emoji import FOLDS, Emoji, EmojiCoarse, Table, read_features, read_table
+from benchmark.core.data import MultimodalData
+from benchmark.core.dataset import DataRequest
+
+from ...emoji import FOLDS, Emoji, EmojiCoarse, Table, read_features, read_table
+from .baseline import Difficulty, measure
+from .sources import CARD, FEATURES, HERE
 
 Say = Callable[[str], None]
 Values = list[float]

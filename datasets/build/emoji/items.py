@@ -14,9 +14,9 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.build.emoji.classes import COARSE, FINE, FINE_OF
-from datasets.build.emoji.pictures import raster
-from datasets.build.emoji.sources import TABLE, Emoji, drawings
+from .classes import COARSE, FINE, FINE_OF
+from .pictures import raster
+from .sources import TABLE, Emoji, drawings
 
 FOLDS, LARGEST_FAMILY, SAME = 10, 6, 6.0  # SAME: mean difference of two thumbnails, of 255
 THUMBNAIL = 24

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.build.emoji.items import Row
-from datasets.build.emoji.sources import LANGUAGES, Emoji
+from .items import Row
+from .sources import LANGUAGES, Emoji
 
 SHARE = 0.30  # a word in this share of a class or more would name the class
 LEAST_ITEMS = 2

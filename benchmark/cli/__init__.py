@@ -1,0 +1,1 @@
+"""Every command: options are read here, the work is done elsewhere."""

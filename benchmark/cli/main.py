@@ -1,0 +1,88 @@
+"""Every command. Options are read here, the work is done elsewhere and imported when a command needs it.
+
+Standard output holds the result (with ``--json`` exactly one JSON document); progress, warnings and errors
+go to standard error. Exit codes: 0 done, 1 checked and found wanting, 2 an error the user can set right,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import cast
+
+import typer
+
+from benchmark.cli.data import data_app
+from benchmark.cli.listing import list_app
+from benchmark.cli.options import emit, one_line
+from benchmark.cli.prior import prior_app
+from benchmark.cli.query import query
+from benchmark.cli.report import report
+from benchmark.cli.results import results_app
+from benchmark.cli.run import run
+from benchmark.cli.show import show, show_config
+from benchmark.cli.study import study
+from benchmark.cli.tools import check, doctor, score
+from benchmark.errors import BenchmarkError
+
+app = typer.Typer(
+    help="Reference benchmark for category-based cross-modal retrieval.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, verify, describe.")
+app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
+app.add_typer(prior_app, name="prior", help="The class prior of a stored run: export.")
+app.add_typer(results_app, name="results", help="Stored runs: list (alone), show, export, import, rm, gc.")
+app.command()(run)
+app.command()(doctor)
+app.command()(score)
+app.command()(check)
+app.command()(query)
+app.command()(report)
+app.command()(show)
+app.command("show-config")(show_config)
+app.command()(study)
+
+
+INTERRUPTED = (
+    "interrupted; nothing was stored of the unfinished run, and the same command goes on after the last "
+    "finished phase"
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; errors of the user become one line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Typer brings its own click or uses the installed one; this is the base of its complaints in both.
+    usage_error = cast(type[Exception], typer.BadParameter.__base__)
+    try:
+        code = app(args=arguments, prog_name="python -m benchmark", standalone_mode=False)
+        sys.stdout.flush()
+    except BenchmarkError as error:
+        return _fail(str(error), arguments, 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except usage_error as error:
+        # A group without a command has shown its help and says nothing more.
+        return _fail(text, arguments, 2) if (text := one_line(error)) else 2
+    if code == 130:  # newer typer turns an interrupt into this code
+        return _fail(INTERRUPTED, arguments, 130)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(text: str, arguments: list[str], code: int) -> int:
+    line = " ".join(text.split())
+    if "--json" in arguments:
+        emit({"error": line}, as_json=True)
+    else:
+        sys.stderr.write(f"error: {line}\n")
+    return code

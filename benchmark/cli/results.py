@@ -1,0 +1,207 @@
+"""The ``results`` commands: list, show, export, import, rm, gc."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli.options import AsJson, Results, emit
+from benchmark.errors import BenchmarkError
+
+results_app = typer.Typer()
+Keys = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY]...", help="Runs, by their id or the beginning of it.")
+]
+
+
+@results_app.callback(invoke_without_command=True)
+def results(context: typer.Context, results: Results = None, as_json: AsJson = False) -> None:
+    """What is stored; with a command, show, carry or remove it."""
+    if context.invoked_subcommand is not None:
+        if results is not None or as_json:
+            raise BenchmarkError(f"put options after `{context.invoked_subcommand}`")
+        return
+    from benchmark.records.store import Store
+
+    store = Store(results)
+    runs, problems = store.all()
+    for problem in problems:
+        _warn(problem)
+    if as_json:
+        heavy = ("history", "config")
+        light = [{k: v for k, v in run.record.items() if k not in heavy} for run in runs]
+        stored = [{**record, "stored": str(run.folder)} for record, run in zip(light, runs, strict=True)]
+        emit({"root": str(store.root), "runs": stored, "damaged": problems}, as_json)
+        return
+    from benchmark.cli.view import console as show_console
+    from benchmark.cli.view import run as show_run
+
+    if not runs:
+        show_console.console().print(f"nothing stored in {store.root}", soft_wrap=True)
+    show_run.stored([run.record for run in runs])
+
+
+@results_app.command("show")
+def show_run(
+    key: Annotated[str, typer.Argument(help="Run, by its id or the beginning of it.")],
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """One stored run: its numbers, where they come from, and every hyper-parameter."""
+    from benchmark.records.store import Store
+
+    run = Store(results).starting_with(key)
+    if as_json:
+        emit({**run.record, "stored": str(run.folder)}, as_json)
+        return
+    from benchmark.cli.view import console as show_console
+    from benchmark.cli.view import run as show_run
+    from benchmark.report.published import compare
+    from benchmark.runs.runner import Outcome
+
+    record = run.record
+    show_run.outcome(Outcome(run, cached=True), compare(record))
+    recipe = record["recipe"].items()
+    lines = [(name, json.dumps(v["value"]), v["origin"], v["source"]) for name, v in recipe]
+    show_console.rows(("name", "value", "origin", "source"), lines)
+    data, versions = record["dataset"], record["versions"]
+    facts = {"key": record["key"], "made": record["started"], "method": record["method"]["origin"]}
+    facts |= {"split": data["split"] or "the only one", "data": data["fingerprint"]}
+    facts |= {"files": data["files"], "rows": record["rows"], "versions": versions}
+    show_console.tree(facts)
+
+
+@results_app.command("timings")
+def timings(results: Results = None) -> None:
+    """Seconds per seed of what is stored, as CSV, like `results/timings.csv` that estimates read."""
+    from benchmark.records.store import Store
+    from benchmark.studies.batch import timings as listed
+
+    sys.stdout.write(listed(Store(results)))
+
+
+@results_app.command("export")
+def export_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Where to.")],
+    keys: Keys = None,
+    method: Annotated[str, typer.Option(help="Only runs of this method.")] = "",
+    dataset: Annotated[str, typer.Option(help="Only runs on this dataset.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a file that is there.")] = False,
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write stored runs, all or some, to a zip file that `results import` reads."""
+    from benchmark.records.store import Store
+    from benchmark.records.transfer import choose, export_runs
+
+    runs = choose(Store(results), keys or (), method, dataset, _warn)
+    names = export_runs(runs, file, replace=replace)
+    size = file.stat().st_size
+    if as_json:
+        emit({"file": str(file), "bytes": size, "runs": names}, as_json)
+    else:
+        sys.stdout.write(f"{_count(names)}, {size:,} bytes: {file}\n")
+
+
+@results_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Made by `results export`.")],
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Where a run is stored with other content, keep the stored one.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Where a run is stored with other content, take the file's.")
+    ] = False,
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store the runs of a zip file, after checking all of it; nothing is stored if anything is wrong."""
+    from benchmark.records.store import Store
+    from benchmark.records.transfer import Differing, import_runs
+
+    if keep and replace:
+        raise BenchmarkError("give --keep or --replace, not both")
+    differing: Differing = "keep" if keep else "replace" if replace else "refuse"
+    store = Store(results)
+    found = import_runs(store, file, differing, _say)
+    if as_json:
+        emit({"root": str(store.root), **vars(found)}, as_json)
+        return
+    told = {"added": "new", "present": "here already", "kept": "differ and kept", "replaced": "replaced"}
+    counts = {text: len(getattr(found, name)) for name, text in told.items()}
+    numbers = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
+    sys.stdout.write(f"{numbers or 'no runs'}: {store.root}\n")
+
+
+@results_app.command()
+def rm(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Runs, by their id or its beginning.")],
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete stored runs, without asking; all of those named, or none if one cannot be."""
+    from benchmark.records.store import Store
+    from benchmark.records.upkeep import remove_runs
+
+    removed = remove_runs(Store(results), keys)
+    if as_json:
+        emit({"removed": [str(run.record["key"]) for run in removed]}, as_json)
+        return
+    for run in removed:
+        method, data = run.record["method"]["id"], run.record["dataset"]["id"]
+        sys.stdout.write(f"removed {run.folder.name}: {method} on {data}\n")
+
+
+@results_app.command()
+def gc(
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="Age of shared phases that go, since their last use.")
+    ] = 30,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Remove damaged run folders; reads every array to find them.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, remove nothing.")] = False,
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """Clear away leftovers: checkpoints of finished runs, old shared phases, unused locks."""
+    from benchmark.records.store import Store
+    from benchmark.records.upkeep import collect
+
+    found = collect(Store(results), older_than=older_than, damaged=damaged, dry_run=dry_run)
+    total = sum(each.bytes for each in found.removed)
+    if as_json:
+        removed = [vars(each) for each in found.removed]
+        emit({**vars(found), "removed": removed, "bytes": total, "dry_run": dry_run}, as_json)
+        return
+    would = "would be " if dry_run else ""
+    for each in found.removed:
+        sys.stdout.write(f"{each.what}, {each.bytes:,} bytes: {each.path}\n")
+    for name in found.restored:
+        sys.stdout.write(f"run {name} had lost its name in an interrupted command: {would}put back\n")
+    for name in found.busy:
+        sys.stdout.write(f"left alone, another process works on it: {name}\n")
+    for problem in found.damaged:
+        _warn(f"{problem}; --damaged removes it")
+    if found.unfinished:
+        runs = "unfinished run" if found.unfinished == 1 else "unfinished runs"
+        kept = f"{found.unfinished} {runs}, {found.unfinished_bytes:,} bytes"
+        sys.stdout.write(f"kept, so that they can go on: checkpoints of {kept}\n")
+    sys.stdout.write(f"{would}removed: {total:,} bytes\n")
+
+
+def _count(names: list[str]) -> str:
+    return f"{len(names)} run" if len(names) == 1 else f"{len(names)} runs"
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"WARNING: {text}\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,169 @@
+"""Records and lists as text for a terminal of 80 columns. Nothing here computes a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+
+from benchmark.cli.view.console import SOURCES, console, matrix, rows, spread, standin_warning
+from benchmark.report.published import Comparison
+from benchmark.runs.runner import Outcome
+
+
+def outcome(found: Outcome, comparison: Comparison) -> None:
+    """The end of a run."""
+    record, out = found.run.record, console()
+    method, data = record["method"], record["dataset"]
+    seeds = record["seeds"]
+    of_seeds = f"mean ± sd over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})"
+    out.print(
+        f"\n{method['title']} on {data['title']}: {SOURCES[data['source']]}, {record['profile']} profile"
+    )
+    if record.get("leave_own_out"):
+        out.print("every query without its own item in the database")
+    out.print("".join(f"{line}\n" for line in conditions(record)), end="")
+    scores, chance = record["results"], record["chance"]
+    names = record["modalities"]
+    out.print(f"\nMAP@all, {of_seeds}; in brackets: a random ranking\nrow = query, column = database")
+    out.print(matrix(names, lambda way: f"{spread(scores['map@all'][way])}\n({chance[way]:.3f})"))
+    out.print("MAP@50")
+    out.print(matrix(names, lambda way: spread(scores["map@50"][way])))
+    averages = record["averages"]
+    out.print(f"Mean over {len(chance)} directions:")
+    out.print(f"  MAP@all {spread(averages['map@all'])} (random ranking {fmean(chance.values()):.3f})")
+    out.print(f"  MAP@50  {spread(averages['map@50'])}")
+    out.print("MAP@k: mean precision at the ranks of the relevant items found within k.")
+    beside_published(out, names, comparison)
+    for warning in record["warnings"]:
+        out.print(f"warning: {warning}")
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["timings"].items())
+    device = record["device"]
+    out.print(f"seeds {','.join(map(str, seeds))}; {record['precision']} on {device['type']}")
+    out.print(f"time: {times}")
+    where = "answered from the store" if found.cached else "stored"
+    out.print(f"{where}: {found.run.folder}", soft_wrap=True)
+    if data["source"] == "standin":
+        standin_warning(out)
+
+
+def conditions(record: Mapping[str, Any]) -> list[str]:
+    """What sets training apart from one model for all modalities on clean labels, a line each."""
+    lines = []
+    if record.get("pairwise") or record.get("protocol") == "pairwise":
+        lines.append("one model for every two modalities")
+    if noise := record.get("label_noise"):
+        lines.append(f"{noise['ratio']:.0%} of the training labels drawn anew ({noise['mode']})")
+    return lines
+
+
+def pooled(document: Mapping[str, Any]) -> None:
+    """All folds of a dataset together, then one line for each."""
+    out, chance = console(), document["chance"]
+    data, seeds, splits = document["dataset"], document["seeds"], document["splits"]
+    out.print(
+        f"\n{document['method']['title']} on {data['title']}: {SOURCES[data['source']]}, "
+        f"{document['profile']} profile"
+    )
+    if document["leave_own_out"]:
+        out.print("every query without its own item in the database")
+    out.print("".join(f"{line}\n" for line in conditions(document)), end="")
+    out.print(f"every item tested once: mean over the queries of {len(splits)} splits, ± sd of the splits")
+    out.print(f"mean over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})")
+    for measure, scores in document["results"].items():
+        whole = measure == "map@all"
+        brackets = "; in brackets: a random ranking\nrow = query, column = database" if whole else ""
+        out.print(f"\n{measure.replace('map', 'MAP')}{brackets}")
+
+        def cell(way: str, scores: Mapping[str, Any] = scores, whole: bool = whole) -> str:
+            return _over_splits(scores[way]) + (f"\n({chance[way]:.3f})" if whole else "")
+
+        out.print(matrix(document["modalities"], cell))
+    out.print(f"Mean over {len(chance)} directions (random ranking {fmean(chance.values()):.3f}):")
+    for measure, average in document["averages"].items():
+        of_seeds = f"; over seeds {spread(average['per_seed'])}" if len(seeds) > 1 else ""
+        out.print(f"  {measure.replace('map', 'MAP'):<7} {_over_splits(average)}{of_seeds}")
+    lines = [
+        (
+            run["split"],
+            spread(run["averages"]["map@all"]),
+            f"{fmean(run['chance'].values()):.3f}",
+            "read" if run["cached"] else "computed",
+            run["key"][:16],
+        )
+        for run in document["runs"]
+    ]
+    rows(("split", "MAP@all", "random", "", "run"), lines, whole="run")
+    warned = [run for run in document["runs"] if run["warnings"]]
+    if warned:
+        first = f"split {warned[0]['split']}: {warned[0]['warnings'][0]}"
+        out.print(f"warning: {len(warned)} of {len(document['runs'])} runs have warnings; {first}")
+    if data["source"] == "standin":
+        standin_warning(out)
+
+
+def _over_splits(summary: Mapping[str, Any]) -> str:
+    return f"{summary['mean']:.3f} ±{summary['split_sd']:.3f}"
+
+
+def beside_published(out: Console, names: Sequence[str], comparison: Comparison) -> None:
+    """Published numbers with the difference of ours, or one line that says why they are not shown."""
+    if comparison.reason:
+        out.print(f"published numbers not shown, not comparable: {comparison.reason}")
+        return
+    printed, off = comparison.published, comparison.difference
+    out.print("\nPublished MAP@all and the difference of this run (ours - published)")
+    out.print(
+        matrix(names, lambda way: f"{printed[way]:.3f}\n{off[way]:+.3f}" if way in printed else "not given")
+    )
+    if "avg" in printed:
+        out.print(f"published mean {printed['avg']:.3f}, this run {off['avg']:+.3f}")
+
+
+def stored(records: Sequence[Mapping[str, Any]]) -> None:
+    """What is stored, one table per source and profile: their numbers must not be mixed."""
+
+    def terms(record: Mapping[str, Any]) -> tuple[str, str]:
+        return record["dataset"]["source"], record["profile"]
+
+    for (source, profile), group in groupby(sorted(records, key=terms), key=terms):
+        lines = [
+            (
+                record["method"]["id"],
+                record["dataset"]["id"],
+                ",".join(map(str, record["seeds"])),
+                spread(record["averages"]["map@all"]),
+                f"{fmean(record['chance'].values()):.3f}",
+                changes(record),
+                record["key"][:16],
+            )
+            for record in group
+        ]
+        title = f"{SOURCES[source]}, {profile} profile: MAP@all, mean over directions"
+        headers = ("method", "dataset", "seeds", "MAP@all", "random", "changed", "run")
+        rows(headers, lines, title, whole="run")
+
+
+def changes(record: Mapping[str, Any]) -> str:
+    """What sets a run apart from the plain one of its method, dataset and profile."""
+    found = [
+        f"{name}={value['value']}" for name, value in record["recipe"].items() if value["origin"] == "--set"
+    ]
+    if record["dataset"]["split"] not in ("", *record["dataset"]["splits"][:1]):
+        found.append(f"split {record['dataset']['split']}")
+    if record.get("leave_own_out"):
+        found.append("leave-own-out")
+    if record.get("protocol") == "pairwise":
+        found.append("pairwise")
+    if noise := record.get("label_noise"):
+        found.append(f"label-noise {noise['ratio']:g} {noise['mode']} seed {noise['seed']}")
+    if record["modalities"] != record["dataset"]["modalities"]:
+        found.append("+".join(record["modalities"]))
+    if record["scaling"] != "raw":
+        found.append(record["scaling"])
+    if record["precision"] != "fp32":
+        found.append(record["precision"])
+    return " ".join(found)

@@ -1,0 +1,1 @@
+"""What every method and dataset must keep."""

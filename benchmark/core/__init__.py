@@ -1,0 +1,1 @@
+"""What a method and a dataset are."""

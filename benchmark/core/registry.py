@@ -1,0 +1,183 @@
+"""Names to classes: our methods and datasets by decorator, other people's by entry point.
+
+Listing must not import torch, so what a decorator says about one of our modules is read from the source
+(its keyword arguments are literals) and the module is imported when the class is needed. Packages that
+register through the entry points ``benchmark.methods`` and ``benchmark.datasets`` are imported to be
+listed, because only the import shows whether they are available.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmark.core.info import DatasetInfo, MethodInfo
+from benchmark.errors import BenchmarkError, UnknownNameError
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name.
+
+    Attributes:
+        id: The name.
+        origin: Module it lives in, or ``package (entry point)``.
+        info: ``MethodInfo`` or ``DatasetInfo``; ``None`` if unavailable.
+        path: Source file, to find what lies beside it (recipes); ``None`` if unavailable.
+        problem: Why it cannot be used; empty if it can.
+        external: Registered by an entry point.
+    """
+
+    id: str
+    origin: str
+    info: Any
+    path: Path | None
+    problem: str = ""
+    external: bool = False
+    target: str = ""  # "module:Class"
+
+    def load(self) -> Any:
+        """The class itself.
+
+        Raises:
+            BenchmarkError: The entry is unavailable, with the reason.
+        """
+        if self.problem:
+            raise BenchmarkError(f"{self.id!r} ({self.origin}) is unavailable: {self.problem}")
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+class Registry:
+    """All methods, or all datasets. ``kind`` is also the name of the decorator in the sources."""
+
+    def __init__(self, kind: str, package: str, group: str, info: Any) -> None:
+        self.kind, self.package, self.group, self.info_type = kind, package, group, info
+
+    def register(self, id: str, **facts: Any) -> Callable[[C], C]:  # noqa: A002 - `id` is the field's word
+        """Class decorator: attach an info object built from literal keyword arguments as ``cls.info``."""
+        info = self.info_type(id=id, **facts)
+
+        def attach(cls: C) -> C:
+            cls.info = info  # type: ignore[attr-defined]
+            return cls
+
+        return attach
+
+    @cache  # noqa: B019 - two registries live as long as the process
+    def entries(self) -> dict[str, Entry]:
+        """Every registered name, ours first, each group in alphabetical order.
+
+        Raises:
+            BenchmarkError: Two of ours share a name. (A package's clash makes that package's entry
+                unavailable under ``name@package`` and leaves ours usable.)
+        """
+        found: dict[str, Entry] = {}
+        for entry in self._ours():
+            if entry.id in found:
+                both = f"{found[entry.id].origin} and {entry.origin}"
+                raise BenchmarkError(f"{self.kind} {entry.id!r} is registered twice: {both}")
+            found[entry.id] = entry
+        for point in sorted(entry_points(group=self.group), key=lambda p: (p.name, p.value)):
+            entry = self._external(point)
+            if entry.id in found:
+                problem = (
+                    f"its name is taken by {found[entry.id].origin}; rename it or uninstall one of the two"
+                )
+                name = f"{entry.id}@{entry.origin.split()[0]}"
+                entry = Entry(name, entry.origin, None, None, problem, external=True)
+            found[entry.id] = entry
+        return found
+
+    def get(self, name: str) -> Entry:
+        """The entry of this name.
+
+        Raises:
+            UnknownNameError: No such name; the message lists the valid ones and the nearest.
+        """
+        entries = self.entries()
+        if name not in entries:
+            raise UnknownNameError(self.kind, name, list(entries))
+        return entries[name]
+
+    def _ours(self) -> list[Entry]:
+        spec = importlib.util.find_spec(self.package)
+        folders = [] if spec is None else list(spec.submodule_search_locations or [])
+        files = [f for folder in folders for f in Path(folder).glob("*.py") if not f.name.startswith("_")]
+        found = [entry for f in files for entry in _read_source(f, self.package, self.kind, self.info_type)]
+        return sorted(found, key=lambda entry: entry.id)
+
+    def _external(self, point: EntryPoint) -> Entry:
+        package = point.dist.name if point.dist is not None else point.value
+        origin = f"{package} (entry point)"
+        try:
+            cls = point.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken plugin must not break the listing; the reason is shown
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+            return Entry(point.name, origin, None, None, problem, external=True)
+        info = getattr(cls, "info", None)
+        if not isinstance(info, self.info_type):
+            problem = f"{point.value} is not decorated with @{self.kind}(...)"
+            return Entry(point.name, origin, None, None, problem, external=True)
+        if info.id != point.name:
+            problem = f"the entry point is called {point.name!r} but the class {info.id!r}"
+            return Entry(point.name, origin, None, None, problem, external=True)
+        source = importlib.util.find_spec(cls.__module__)
+        path = Path(source.origin) if source is not None and source.origin else None
+        return Entry(point.name, origin, info, path, external=True, target=f"{cls.__module__}:{cls.__name__}")
+
+
+def _read_source(file: Path, package: str, decorator: str, info_type: Any) -> list[Entry]:
+    module = f"{package}.{file.stem}"
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except SyntaxError as error:
+        raise BenchmarkError(f"{file}:{error.lineno}: not valid Python: {error.msg}") from None
+    entries = []
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
+                try:
+                    info = info_type(*map(_literal, call.args), **_keywords(call))
+                except (ValueError, TypeError) as error:
+                    where = f"{file}:{call.lineno}: @{decorator}"
+                    raise BenchmarkError(f"{where} takes the id and literal keywords only: {error}") from None
+                entries.append(Entry(info.id, module, info, file, target=f"{module}:{node.name}"))
+    return entries
+
+
+def _keywords(call: ast.Call) -> dict[str, Any]:
+    if len(call.args) > 1:
+        raise ValueError(f"{ast.unparse(call.args[1])} needs a keyword")
+    return {keyword.arg or "**": _literal(keyword.value) for keyword in call.keywords}
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)} is not a literal") from None
+
+
+METHODS = Registry("method", "benchmark.methods", "benchmark.methods", MethodInfo)
+DATASETS = Registry("dataset", "benchmark.datasets", "benchmark.datasets", DatasetInfo)
+method = METHODS.register
+dataset = DATASETS.register
+
+
+def available(entry: Entry) -> Entry:
+    """The entry itself; an unavailable one is refused with its reason."""
+    if entry.problem:
+        raise BenchmarkError(f"{entry.id!r} ({entry.origin}) is unavailable: {entry.problem}")
+    return entry

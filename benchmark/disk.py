@@ -1,0 +1,60 @@
+"""Every place on disk, and the one way a file is written: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+
+def cache_folder() -> Path:
+    """Where fetched files and small look-up tables live: $BENCHMARK_CACHE, or the user's cache folder."""
+    if chosen := os.environ.get("BENCHMARK_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cmr-benchmark"
+
+
+def default_root() -> Path:
+    """$BENCHMARK_RESULTS, or ``results/runs`` of the checkout, or of the current folder outside one."""
+    if chosen := os.environ.get("BENCHMARK_RESULTS"):
+        return Path(chosen)
+    return (checkout() or Path.cwd()) / "results" / "runs"
+
+
+def checkout() -> Path | None:
+    """The folder of the checkout this package is run from, if it is."""
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
+def flush(file: IO[bytes]) -> None:
+    """Have the system write a file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the system write to the disk which files a folder holds, where it can be asked to."""
+    if os.name != "posix":  # only there can a folder be opened to be flushed
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def published_folder() -> Path | None:
+    """``results/published`` of the checkout, if there is one."""
+    root = checkout()
+    folder = None if root is None else root / "results" / "published"
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def write_text(file: Path, text: str) -> Path:
+    """Write a text file, whole or not at all."""
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
+    return file

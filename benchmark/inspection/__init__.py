@@ -1,0 +1,1 @@
+"""One thing looked at: a method, data, a machine, a query."""

@@ -1,0 +1,1 @@
+"""A report as Markdown, LaTeX, CSV, figures and a page."""

@@ -1,0 +1,126 @@
+"""A study as one JSON document, next to its published numbers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from benchmark.disk import published_folder
+from benchmark.errors import BenchmarkError
+from benchmark.report.published import MEASURE, why_not_comparable
+from benchmark.runs.spec import RunSpec
+from benchmark.studies.batch import Done
+from benchmark.studies.file import Study, Variant
+
+AVERAGES = ("avg", "avg_all_20")
+"""Names of the mean over all directions in published tables."""
+
+
+def summarise(
+    study: Study, spec: RunSpec, done: Sequence[Done], folder: Path | None = None
+) -> dict[str, Any]:
+    """A study as one JSON document.
+
+    Args:
+        study: What was asked.
+        spec: As given to :func:`execute_study`.
+        done: Its result.
+        folder: Where published tables are; those of the checkout if not given.
+
+    Returns:
+        ``rows``, each with its description, run, numbers per direction and seed, and published numbers where
+        they are comparable; ``chance`` per direction; ``orderings`` with the difference here; ``missing``,
+        one line per reason why rows have no numbers.
+
+    Raises:
+        BenchmarkError: No row has numbers.
+    """
+    records = {d.variant.label: d.outcome.run.record for d in done if d.outcome is not None}
+    missing: dict[str, list[str]] = {}
+    for each in done:
+        if each.outcome is None:
+            missing.setdefault(each.reason, []).append(each.variant.label)
+    lines = [f"{reason}; without numbers: {', '.join(labels)}" for reason, labels in missing.items()]
+    if not records:
+        raise BenchmarkError(f"study {study.name}: no row has numbers: {'; '.join(lines)}")
+    first = next(iter(records.values()))
+    rows = [_row(study, spec, each, folder) for each in done if each.outcome is not None]
+    published = {row["label"]: row["published"] for row in rows}
+    return {
+        "study": study.name,
+        "title": study.title,
+        "dataset": {name: first["dataset"][name] for name in ("id", "title", "source", "split")},
+        **{name: first[name] for name in ("profile", "seeds", "precision", "scaling", "modalities")},
+        "overrides": list(spec.overrides),
+        "measure": MEASURE,
+        "chance": first["chance"],
+        "rows": rows,
+        "orderings": [
+            _ordering(pair, records, published) for pair in study.orderings if set(pair) <= set(records)
+        ],
+        "missing": lines,
+    }
+
+
+def _row(study: Study, spec: RunSpec, done: Done, folder: Path | None) -> dict[str, Any]:
+    variant, outcome = done.variant, done.outcome
+    assert outcome is not None, "only rows with numbers"
+    record = outcome.run.record
+    reason = why_not_comparable({**record, "recipe": {}})  # the study's own changes are the published ones
+    if spec.overrides:
+        reason = ", ".join(filter(None, (reason, "changed with --set")))
+    return {
+        "label": variant.label,
+        "description": variant.description,
+        "certainty": variant.certainty,
+        "method": variant.method,
+        "set": list(variant.changes),
+        "key": record["key"],
+        "stored": str(outcome.run.folder),
+        "cached": outcome.cached,
+        "results": record["results"][MEASURE],
+        "average": record["averages"][MEASURE],
+        "map@50": record["averages"]["map@50"],
+        "published": {} if reason else printed(study, variant, record["dataset"]["id"], folder),
+        "not_comparable": reason,
+        "seconds": record["timings"]["total"],
+        "warnings": record["warnings"],
+    }
+
+
+def printed(study: Study, variant: Variant, dataset: str, folder: Path | None = None) -> dict[str, float]:
+    """Published MAP@all of a row per direction and ``avg``; empty if the publication has none."""
+    folder, about = folder or published_folder(), study.published
+    if folder is None or not about or not variant.printed or about.get("dataset", dataset) != dataset:
+        return {}
+    wanted = dict(variant.printed)
+    if "dataset" not in about:
+        wanted["dataset"] = dataset
+    numbers = {}
+    with (folder / about["file"]).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if all(row.get(column) == value for column, value in wanted.items()):
+                way = row[about["direction"]]
+                numbers["avg" if way in AVERAGES else way] = float(row[about["value"]])
+    return numbers
+
+
+def _ordering(
+    pair: tuple[str, str], records: Mapping[str, Any], published: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Whether the first row is better than the second by average, seed by seed."""
+    ours = [records[label]["averages"][MEASURE] for label in pair]
+    differences = [a - b for a, b in zip(*ours, strict=True)]
+    theirs = [published[label].get("avg") for label in pair]
+    return {
+        "better": pair[0],
+        "worse": pair[1],
+        "holds": fmean(differences) > 0,
+        "difference": fmean(differences),
+        "deviation": stdev(differences) if len(differences) > 1 else None,
+        "per_seed": differences,
+        "published_difference": theirs[0] - theirs[1] if theirs[0] and theirs[1] else None,
+    }

@@ -1,0 +1,69 @@
+"""What is remembered of data that were read before, so that a stored run is found without reading them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.core.dataset import Located
+from benchmark.core.registry import Entry
+from benchmark.disk import cache_folder
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is remembered of data that were read before: their fingerprint and modalities."""
+
+    fingerprint: str
+    modalities: tuple[str, ...]
+
+
+def _memory_file() -> Path:
+    return cache_folder() / "fingerprints.json"
+
+
+def _memory_key(dataset: Entry, located: Located) -> str:
+    request = located.request
+    options = sorted(request.options.items())
+    facts = [dataset.id, dataset.info.version, located.source, located.identity, request.split, options]
+    return json.dumps(facts, separators=(",", ":"))
+
+
+def _read_memory() -> dict[str, Any]:
+    try:
+        memory = json.loads(_memory_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # nothing remembered, or a damaged file: the data are read again
+    return memory if isinstance(memory, dict) else {}
+
+
+def recall(dataset: Entry, located: Located) -> Known | None:
+    """What is remembered of the located data; ``None`` if they were never read here."""
+    match _read_memory().get(_memory_key(dataset, located)):
+        case {"fingerprint": str(fingerprint), "modalities": [*names]}:
+            return Known(fingerprint, tuple(map(str, names)))
+    return None
+
+
+def remember(dataset: Entry, located: Located, known: Known) -> None:
+    """Keep fingerprint and modalities of located data for the next look-up.
+
+    The file is replaced in one step. Of two processes at the same moment one may lose its entry; that
+    costs one more reading of the data.
+
+    Raises:
+        OSError: The cache folder cannot be written.
+    """
+    memory = _read_memory()
+    memory[_memory_key(dataset, located)] = {
+        "fingerprint": known.fingerprint,
+        "modalities": list(known.modalities),
+    }
+    file = _memory_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(memory, indent=1), encoding="utf-8")
+    temporary.replace(file)

@@ -1,0 +1,140 @@
+"""``--split all``: every fold of a dataset as a run of its own, and the numbers of all of them together.
+
+Where splits are folds of one whole, every item is a test item once. One fold is a small sample; the mean
+over the queries of all folds uses every item. Rankings are not merged: a query meets the database of its own
+fold.
+
+This module does not import torch: folds that are stored already are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, stdev
+from typing import Any
+
+from benchmark.core.dataset import find_dataset
+from benchmark.errors import BenchmarkError
+from benchmark.records.comparable import FOLD_FIELDS, fold_terms
+from benchmark.records.store import Store
+from benchmark.runs.reporter import Once, Reporter, Silent
+from benchmark.runs.runner import Outcome, execute
+from benchmark.runs.spec import RunSpec
+
+ALL = "all"
+
+
+def fold_specs(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """One run for every fold of the dataset, in the dataset's order.
+
+    Raises:
+        BenchmarkError: The dataset's splits are not folds.
+    """
+    info = find_dataset(spec.dataset, spec.request)[0].info
+    if not info.folds:
+        why = (
+            f"its splits ({', '.join(info.splits)}) are alternatives, not folds of one whole; choose one"
+            if info.splits
+            else "it has one split only; leave the option out"
+        )
+        raise BenchmarkError(f"--split {ALL}: {info.id} cannot be pooled, {why}")
+    return tuple(replace(spec, request=replace(spec.request, split=name)) for name in info.splits)
+
+
+def execute_folds(
+    spec: RunSpec, store: Store | None = None, reporter: Reporter | None = None, *, force: bool = False
+) -> list[Outcome]:
+    """The runs of all folds, each read from the store or computed and stored.
+
+    What was interrupted goes on with the first fold that is not stored. Arguments as in
+    :func:`benchmark.runs.runner.execute`.
+    """
+    specs, once = fold_specs(spec), Once(reporter or Silent())
+    outcomes = []
+    for number, fold in enumerate(specs, 1):
+        once.say(f"split {fold.request.split}, {number} of {len(specs)}")
+        outcomes.append(execute(fold, store, once, force=force))
+    return outcomes
+
+
+def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The numbers of all folds together.
+
+    Args:
+        outcomes: The runs of all folds of one dataset.
+
+    Returns:
+        JSON-ready: what the runs have in common; ``results``, per measure and direction a summary (below) of
+        the mean over all queries of all folds; ``averages``, the same per measure, averaged over directions;
+        ``chance``, ``queries`` per direction; and ``runs``. A summary holds ``mean`` (over seeds),
+        ``per_seed``, ``per_split`` (mean over seeds) and ``split_sd``, the sample deviation of the latter.
+
+    Raises:
+        BenchmarkError: Runs that must not be pooled.
+    """
+    records = [outcome.run.record for outcome in outcomes]
+    _check(records)
+    first = records[0]
+    measures, directions = list(first["results"]), list(first["chance"])
+    queries = {way: [record["sizes"][way]["queries"] for record in records] for way in directions}
+    names = [f"ap/{measure}/{way}" for measure in measures for way in directions]
+    arrays = [outcome.run.arrays(*names) for outcome in outcomes]
+    results: dict[str, dict[str, Any]] = {}
+    averages = {}
+    for measure in measures:
+        results[measure] = {}
+        for way in directions:
+            totals = [fold[f"ap/{measure}/{way}"].sum(axis=1, dtype="float64") for fold in arrays]
+            seeds = (sum(totals) / sum(queries[way])).tolist()
+            splits = [fmean(record["results"][measure][way]) for record in records]
+            results[measure][way] = _summary(seeds, splits)
+        columns = zip(*(each["per_seed"] for each in results[measure].values()), strict=True)
+        splits = [fmean(record["averages"][measure]) for record in records]
+        averages[measure] = _summary([fmean(column) for column in columns], splits)
+    chance = {
+        way: _weighted([record["chance"][way] for record in records], queries[way]) for way in directions
+    }
+    return {
+        "method": first["method"],
+        "dataset": {name: first["dataset"][name] for name in ("id", "title", "source")},
+        **{name: first[name] for name in FOLD_FIELDS[1:]},
+        "leave_own_out": bool(first.get("leave_own_out")),
+        "pairwise": first.get("protocol") == "pairwise",
+        "label_noise": first.get("label_noise", {}),
+        "splits": [record["dataset"]["split"] for record in records],
+        "results": results,
+        "averages": averages,
+        "chance": chance,
+        "queries": {way: sum(counts) for way, counts in queries.items()},
+        "runs": [_run(outcome) for outcome in outcomes],
+    }
+
+
+def _check(records: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to pool what differs in more than the fold."""
+    first = fold_terms(records[0])
+    for record in records[1:]:
+        other = fold_terms(record)
+        for name in first | other:
+            if first.get(name) != other.get(name):
+                both = f"{records[0]['dataset']['split']} and {record['dataset']['split']}"
+                raise BenchmarkError(f"--split {ALL}: splits {both} differ in {name}; they cannot be pooled")
+    if len({record["key"] for record in records}) < len(records):
+        raise BenchmarkError(f"--split {ALL}: two splits hold the same data; they are not folds of one whole")
+
+
+def _summary(seeds: list[float], splits: list[float]) -> dict[str, Any]:
+    return {"mean": fmean(seeds), "per_seed": seeds, "per_split": splits, "split_sd": stdev(splits)}
+
+
+def _weighted(values: Sequence[float], weights: Sequence[int]) -> float:
+    return sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
+
+
+def _run(outcome: Outcome) -> dict[str, Any]:
+    record = outcome.run.record
+    kept = ("key", "results", "averages", "chance", "sizes", "warnings", "timings", "device")
+    about = {"split": record["dataset"]["split"], "fingerprint": record["dataset"]["fingerprint"]}
+    stored = {"stored": str(outcome.run.folder), "cached": outcome.cached}
+    return {**about, **stored, **{name: record[name] for name in kept}}

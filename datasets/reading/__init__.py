@@ -1,0 +1,1 @@
+"""Feature files: found, read, cut."""

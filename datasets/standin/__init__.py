@@ -1,0 +1,1 @@
+"""Generated data with the shapes of published ones."""
