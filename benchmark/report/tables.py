@@ -1,7 +1,8 @@
 """Tables: rows of runs, columns of directions, every number with its spread and its published counterpart.
 
-A table is worked out here and laid out elsewhere (:mod:`benchmark.report.formats`). Runs of one table agree in
-data, profile and everything else that numbers depend on; those that do not are refused with the field named.
+A table is worked out here and laid out elsewhere (:mod:`benchmark.report.formats`). Runs of one table agree
+in data, profile and everything else that numbers depend on; those that do not are refused with the field
+named.
 """
 
 from __future__ import annotations
