@@ -5,19 +5,31 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmark.core.data import MultimodalData
 from benchmark.core.info import DatasetInfo
+from benchmark.core.option import check, option
 from benchmark.core.registry import DATASETS, Entry, available
-from benchmark.core.validate import validate
 from benchmark.disk import cache_folder
 from benchmark.errors import BenchmarkError, DataError
 
+if TYPE_CHECKING:  # commands read the options of a request, and start without numpy
+    from benchmark.core.data import MultimodalData
+
 Progress = Callable[[str], None]
 """Called with a line of text now and then while something is downloaded."""
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals):
+            raise BenchmarkError(f"--data-option {text!r}: expected name=value")
+        pairs[name.strip()] = value.strip()
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -32,11 +44,27 @@ class DataRequest:
         description: TOML file of the user's own features (``--dataset path/to/file.toml``).
     """
 
-    source: str = "auto"
-    data_root: Path | None = None
-    split: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
+    source: str = option(
+        "auto",
+        help="official files, standin (generated), or auto.",
+        choices=("auto", "official", "standin"),
+    )
+    data_root: Path | None = option(None, help="Folder with feature files, searched first.", typed=Path)
+    split: str = option(
+        "", help="Another split than the dataset's default; of `run`, all: every fold, pooled."
+    )
+    options: Mapping[str, str] = option(
+        dict,
+        help="Option of the dataset; repeatable.",
+        flag="--data-option",
+        typed=list[str],
+        metavar="NAME=VALUE",
+        parse=_pairs,
+    )
     description: Path | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def roots(self) -> tuple[Path, ...]:
         """Folders to search for feature files, in order: --data-root, $BENCHMARK_DATA, the cache."""
@@ -139,6 +167,8 @@ class Dataset(ABC):
         Raises:
             DataError: The data cannot be used, in one line.
         """
+        from benchmark.core.validate import validate
+
         located = self.locate(request)
         data = validate(self.load(located))
         return {

@@ -1,10 +1,9 @@
 """What a run is, and the key it is stored under; worked out without importing torch or reading data.
 
 What is in the key: method id and version, resolved hyper-parameters (``--set`` and the subsample sizes
-included; of a file that one names, the content), dataset id and data fingerprint, protocol, profile, seeds,
-precision, input scaling, modalities, metric version, schema version, whether there is one model for every two
-modalities, the noise in the training labels, and whether a query's own item is left out of the database. What
-is not: the device and how the seeds are trained (together or alone), because they change a result by rounding
+included; of a file that one names, the content), dataset id and data fingerprint, protocol, metric version,
+schema version, and the options of the run whose declaration says so (:mod:`benchmark.runs.spec`). What is
+not: the device and how the seeds are trained (together or alone), because they change a result by rounding
 only; both are recorded with the run.
 """
 
@@ -13,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from benchmark.records.record import SCHEMA
 from benchmark.runs.fingerprints import Known, recall
 from benchmark.runs.profile import DEFAULT_SEEDS, choose_device, choose_profile
 from benchmark.runs.recipe import ROWS, Recipe, resolve
-from benchmark.runs.spec import RunSpec
+from benchmark.runs.spec import RunSpec, in_key
 
 FILE = "file:"
 """How a hyper-parameter names a file."""
@@ -71,6 +70,18 @@ class Plan:
         """Whether every two modalities get a model of their own, as far as is known before reading."""
         return is_pairwise(self.method.info, self.modalities, asked=self.spec.pairwise)
 
+    @property
+    def settled(self) -> RunSpec:
+        """The spec with what was worked out in place of what it leaves open."""
+        return replace(
+            self.spec,
+            profile=self.profile,
+            seeds=self.seeds,
+            device=self.device,
+            modalities=self.modalities,
+            pairwise=self.pairwise,
+        )
+
     def key(self) -> str | None:
         """Hex sha256 the run is stored under; ``None`` while the fingerprint of the data is unknown."""
         if self.known is None:
@@ -82,24 +93,14 @@ class Plan:
             "protocol": self.method.info.group,
             "recipe": {name: by_content(value.value) for name, value in self.recipe.items()},
             "dataset": [self.dataset.id, self.known.fingerprint],
-            "modalities": self.modalities,
-            "profile": self.profile,
-            "seeds": self.seeds,
-            "precision": self.spec.precision,
-            "scaling": self.spec.scaling,
-            # what is off is left out: keys made without it stay
-            **({"leave_own_out": True} if self.spec.leave_own_out else {}),
-            **({"pairwise": True} if self.pairwise else {}),
-            **({"label_noise": self.spec.noise} if self.spec.noise else {}),
+            **in_key(self.settled),
         }
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     def training_data(self) -> str:
         """What the data look like in training, as text; runs that agree in it may share finished phases."""
         facts = self.known.fingerprint if self.known else "unknown"
-        rows = self.recipe[ROWS].value
-        noise = [self.spec.noise] if self.spec.noise else []
-        return canonical([facts, self.modalities, self.spec.scaling, rows, self.spec.precision, *noise])
+        return canonical([facts, self.recipe[ROWS].value, in_key(self.settled, training=True)])
 
 
 def is_pairwise(info: MethodInfo, modalities: tuple[str, ...], *, asked: bool) -> bool:

@@ -21,6 +21,7 @@ from benchmark.core.data import MultimodalData
 from benchmark.disk import checkout
 from benchmark.records.record import SCHEMA
 from benchmark.runs.plan import Plan, metric_version, protocol
+from benchmark.runs.spec import comparability, recorded
 
 
 def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) -> dict[str, Any]:
@@ -33,8 +34,7 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
     """
     request, located = plan.located.request, plan.located
     fingerprint = data.fingerprint()
-    special: dict[str, Any] = {"leave_own_out": True} if plan.spec.leave_own_out else {}
-    special |= {"label_noise": plan.spec.noise} if plan.spec.noise else {}
+    special, (options, words) = comparability(plan.settled), recorded(plan.settled)
     return {
         **special,
         "schema": SCHEMA,
@@ -44,6 +44,8 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
             "schema": SCHEMA,
             **special,
         },
+        "options": options,
+        "words": words,
         "protocol": protocol(plan.method.info, pairwise=plan.pairwise),
         "method": {**asdict(plan.method.info), "origin": plan.method.origin},
         "recipe": {name: asdict(value) for name, value in plan.recipe.items()},

@@ -15,7 +15,7 @@ from benchmark.records.store import Store, StoredRun
 from benchmark.runs.fingerprints import Known, remember
 from benchmark.runs.plan import Plan, make_plan, protocol
 from benchmark.runs.reporter import STANDIN_WARNING, Reporter, Silent
-from benchmark.runs.spec import RunSpec
+from benchmark.runs.spec import RunSpec, values
 
 if TYPE_CHECKING:
     from benchmark.core.data import MultimodalData
@@ -86,19 +86,11 @@ def preview(spec: RunSpec, store: Store | None = None, reporter: Reporter | None
     announce(plan, reporter)
     found, key = look_up(plan, store), plan.key()
     return {
-        "method": plan.method.id,
+        **values(plan.settled),
         "dataset": plan.dataset.id,
         "source": plan.located.source,
         "files": [str(file) for file in plan.located.files],
-        "profile": plan.profile,
-        "seeds": list(plan.seeds),
-        "device": plan.device,
-        "precision": spec.precision,
-        "scaling": spec.scaling,
-        "modalities": list(plan.modalities),
         "protocol": protocol(plan.method.info, pairwise=plan.pairwise),
-        "leave_own_out": spec.leave_own_out,
-        "label_noise": spec.noise,
         "recipe": {name: vars(value) for name, value in plan.recipe.items()},
         "key": key or "known once the data have been read",
         "stored": str(found.folder) if found else "",

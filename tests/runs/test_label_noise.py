@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark.core.option import declared
 from benchmark.errors import BenchmarkError, UnknownNameError, UnsupportedError
 from benchmark.records.store import Store
 from benchmark.runs.label_noise import class_map, corrupt, corrupt_split
@@ -12,11 +13,11 @@ from benchmark.runs.plan import make_plan
 from benchmark.runs.prepare import prepare
 from benchmark.runs.reporter import Silent
 from benchmark.runs.runner import execute, load
-from benchmark.runs.spec import CHOICES, RunSpec
+from benchmark.runs.spec import RunSpec
 from tests.toy import make_data
 from tests.world import World
 
-MODES = CHOICES["label noise mode"]
+MODES = declared(RunSpec)["label_noise_mode"].choices
 NOISE = {"label_noise": 0.4, "label_noise_seed": 3}
 
 

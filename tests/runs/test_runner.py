@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmark.core.dataset import DataRequest, find_dataset, make_dataset
+from benchmark.core.option import declared
 from benchmark.errors import (
     BenchmarkError,
     MissingDataError,
@@ -27,7 +28,7 @@ from benchmark.runs.profile import choose_device, choose_profile, cuda_likely
 from benchmark.runs.provenance import plain
 from benchmark.runs.reporter import STANDIN_WARNING, Silent
 from benchmark.runs.runner import execute, preview
-from benchmark.runs.spec import CHOICES, RunSpec
+from benchmark.runs.spec import RunSpec
 from tests.world import World
 
 SPEC = RunSpec("toy", "blobs", seeds=(1, 2))
@@ -307,7 +308,6 @@ def test_runs_that_cannot_be_are_refused_and_nothing_is_stored(world, spec, erro
         (replace(SPEC, modalities=("imag",)), UnknownNameError, "did you mean 'image'"),
         (replace(SPEC, device="cuda"), BenchmarkError, "no CUDA device"),
         (replace(SPEC, device="gpu"), BenchmarkError, "expected auto, cpu"),
-        (replace(SPEC, profile="fast"), UnknownNameError, "Valid: auto, paper, quick"),
         (replace(SPEC, overrides=("rigde=1",)), UnknownNameError, "did you mean 'ridge'"),
         (replace(SPEC, request=DataRequest(data_root=Path("no/where"))), BenchmarkError, "no such folder"),
         (replace(SPEC, request=DataRequest(source="official")), MissingDataError, "--data-root"),
@@ -338,10 +338,15 @@ def test_a_spec_that_makes_no_sense_cannot_be_made(change):
         replace(SPEC, **change)
 
 
+def test_valid_choices_are_named():
+    with pytest.raises(UnknownNameError, match=r"unknown profile 'fast'.* Valid: auto, paper, quick$"):
+        replace(SPEC, profile="fast")
+
+
 def test_the_precisions_are_those_methods_know():
     from benchmark.core.method import PRECISIONS
 
-    assert set(CHOICES["precision"]) == set(PRECISIONS)
+    assert set(declared(RunSpec)["precision"].choices) == set(PRECISIONS)
 
 
 def test_the_metric_version_is_that_of_the_metrics():
