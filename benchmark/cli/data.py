@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.cli.options import AsJson, DataOptions, DataRoot, Source, SplitName, data_request, emit
+from benchmark.cli.options import AsJson, emit, takes
+from benchmark.core.dataset import DataRequest, check_root, find_dataset, make_dataset
 from benchmark.errors import BenchmarkError, MissingDataError
 
 if TYPE_CHECKING:
-    from benchmark.core.dataset import DataRequest
     from benchmark.core.registry import Entry
 
 data_app = typer.Typer(no_args_is_help=True)
@@ -30,11 +31,10 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @data_app.command()
-def status(dataset: Some = "", data_root: DataRoot = None, as_json: AsJson = False) -> None:
+@takes(DataRequest, only={"data_root"})
+def status(request: DataRequest, dataset: Some = "", as_json: AsJson = False) -> None:
     """Which published feature files are here, and how to get those that are not."""
-    from benchmark.core.dataset import make_dataset
-
-    request = data_request("official", data_root, "", None)
+    request = replace(request, source="official")
     found = {entry.id: make_dataset(entry).status(request) for entry in _usable(dataset, request)}
     if as_json:
         emit(found, as_json)
@@ -45,11 +45,10 @@ def status(dataset: Some = "", data_root: DataRoot = None, as_json: AsJson = Fal
 
 
 @data_app.command()
-def verify(dataset: Some = "", data_root: DataRoot = None, as_json: AsJson = False) -> None:
+@takes(DataRequest, only={"data_root"})
+def verify(request: DataRequest, dataset: Some = "", as_json: AsJson = False) -> None:
     """Read the feature files that are here and check them; exit code 1 if one cannot be used."""
-    from benchmark.core.dataset import make_dataset
-
-    request = data_request("official", data_root, "", None)
+    request = replace(request, source="official")
     if dataset:
         entry = _usable(dataset, request)[0]
         emit({entry.id: make_dataset(entry).verify(request)}, as_json)
@@ -69,29 +68,21 @@ def verify(dataset: Some = "", data_root: DataRoot = None, as_json: AsJson = Fal
 
 
 @data_app.command()
-def fetch(dataset: One, data_root: DataRoot = None, as_json: AsJson = False) -> None:
+@takes(DataRequest, only={"data_root"})
+def fetch(request: DataRequest, dataset: One, as_json: AsJson = False) -> None:
     """Download and verify the feature files of a dataset, where a public location exists."""
-    from benchmark.core.dataset import find_dataset, make_dataset
-
-    entry, request = find_dataset(dataset, data_request("official", data_root, "", None))
+    entry, request = find_dataset(dataset, replace(request, source="official"))
     files = make_dataset(entry).fetch(request, _say)
     emit({"dataset": entry.id, "files": [str(file) for file in files]}, as_json)
 
 
 @data_app.command()
-def describe(
-    dataset: One,
-    source: Source = "auto",
-    data_root: DataRoot = None,
-    split: SplitName = "",
-    data_option: DataOptions = None,
-    as_json: AsJson = False,
-) -> None:
+@takes(DataRequest)
+def describe(request: DataRequest, dataset: One, as_json: AsJson = False) -> None:
     """Shapes, classes, value ranges, sparsity and problems of the data as a run would see them."""
-    from benchmark.core.dataset import find_dataset, make_dataset
     from benchmark.inspection.describe import describe
 
-    entry, request = find_dataset(dataset, data_request(source, data_root, split, data_option))
+    entry, request = find_dataset(dataset, request)
     instance = make_dataset(entry)
     found = describe(instance.load(instance.locate(request)))
     if as_json:
@@ -104,7 +95,6 @@ def describe(
 
 def _usable(dataset: str, request: DataRequest) -> list[Entry]:
     """The named dataset, or every one that can be imported."""
-    from benchmark.core.dataset import check_root, find_dataset
     from benchmark.core.registry import DATASETS
 
     if dataset:

@@ -2,124 +2,97 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from benchmark.errors import BenchmarkError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from benchmark.core.dataset import DataRequest
-    from benchmark.runs.spec import RunSpec
+from benchmark.core.option import REQUIRED, Option, declared, nested
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
-]
-Dataset = Annotated[
-    str, typer.Option(help="Dataset id, see `list datasets`, or the path of a .toml description of your own.")
-]
-Source = Annotated[str, typer.Option(help="official files, standin (generated), or auto.")]
-SplitName = Annotated[str, typer.Option("--split", help="Another split than the dataset's default.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder with feature files, searched first.")]
-DataOptions = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the dataset; repeatable.")
 ]
 Results = Annotated[
     Path | None,
     typer.Option("--results", help="Folder of stored runs; default $BENCHMARK_RESULTS or results/runs."),
 ]
-Profile = Annotated[
-    str, typer.Option(help="paper: the publication's sizes; quick: minutes on two cores; auto.")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Change a hyper-parameter, or choose variant=NAME; repeatable."
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str, typer.Option(help="fp32, tf32, bf16 or fp64.")]
-Scaling = Annotated[str, typer.Option(help="raw features, or standardize by training statistics.")]
-Modalities = Annotated[str, typer.Option(help="Only these, e.g. image,text.")]
-Replicas = Annotated[str, typer.Option(help="Train seeds together, alone, or auto.")]
-LeaveOwnOut = Annotated[
-    bool, typer.Option("--leave-own-out", help="Leave the query's own item out of the database.")
-]
-Pairwise = Annotated[
-    bool, typer.Option("--pairwise", help="Train one model for every two modalities, not one for all.")
-]
-LabelNoise = Annotated[float, typer.Option(help="Share of the training labels to draw anew, 0 to 1.")]
-NoiseMode = Annotated[
-    str,
-    typer.Option(help="sym: among all classes; sym_exclusive: among the wrong ones; asym: by a fixed map."),
-]
-NoiseSeed = Annotated[int, typer.Option(help="Seed of the label noise, whatever the training seeds.")]
+Force = Annotated[bool, typer.Option("--force", help="Compute even what is stored.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, compute nothing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; warnings stay.")]
+Command = Callable[..., None]
 
 
-def run_spec(options: Mapping[str, Any], method: str = "", dataset: str = "") -> RunSpec:
-    """The run a command's options ask for.
+def takes(
+    holder: type, *, only: Collection[str] = (), without: Collection[str] = (), optional: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Give a command the options that a dataclass declares, in place of its parameter of that type.
 
     Args:
-        options: Values of the options above, by the names of the command's parameters.
-        method: Method id; empty where the command has several.
-        dataset: Dataset id; likewise.
-
-    Raises:
-        BenchmarkError: An option that cannot be read, or a value that does not exist.
+        holder: The dataclass; the command is handed one made of the options.
+        only: Names of the fields to take; all if not given.
+        without: Names of fields that the command does not take: they have their default, or are empty.
+        optional: Required fields that may be left out here; they are empty then.
     """
-    from benchmark.runs.spec import RunSpec
 
-    request = data_request(options["source"], options["data_root"], options["split"], options["data_option"])
-    same = ("profile", "device", "precision", "scaling", "replicas", "leave_own_out", "pairwise")
-    noise = ("label_noise", "label_noise_mode", "label_noise_seed")
-    return RunSpec(
-        method=method,
-        dataset=dataset,
-        request=request,
-        seeds=seed_list(options["seeds"]),
-        modalities=comma_list(options["modalities"]),
-        overrides=tuple(options["changes"] or ()),
-        **{name: options[name] for name in (*same, *noise)},
-    )
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        place = next(p.name for p in signature.parameters.values() if p.annotation is holder)
+        taken = [o for o in _every(holder) if o.name not in without and (not only or o.name in only)]
 
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            values = {option.name: given.pop(option.name) for option in taken}
+            command(**given, **{place: _make(holder, values)})
 
-def seed_list(text: str) -> tuple[int, ...]:
-    """``1,2,3`` as numbers; empty text is no seeds.
+        options = [_parameter(option, required=option.name not in optional) for option in taken]
+        parameters: list[inspect.Parameter] = []
+        for one in signature.parameters.values():
+            parameters += options if one.name == place else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
+        return wrapper
 
-    Raises:
-        BenchmarkError: Anything else.
-    """
-    try:
-        return tuple(int(part) for part in comma_list(text))
-    except ValueError:
-        raise BenchmarkError(f"--seeds {text!r}: expected whole numbers such as 1,2,3") from None
+    return decorate
 
 
-def comma_list(text: str) -> tuple[str, ...]:
-    """``a, b`` as ``("a", "b")``; empty text is the empty tuple."""
-    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+def _every(holder: type) -> Iterator[Option]:
+    """The options of a dataclass, nested ones in their place."""
+    own, inner = declared(holder), nested(holder)
+    for each in fields(holder):
+        if each.name in inner:
+            yield from _every(inner[each.name])
+        elif each.name in own:
+            yield own[each.name]
 
 
-def data_request(source: str, root: Path | None, split: str, options: list[str] | None) -> DataRequest:
-    """What the user asked of a dataset.
+def _parameter(option: Option, *, required: bool) -> inspect.Parameter:
+    """An option as typer reads it from a signature; one that is empty if not given shows no default."""
+    default, typed = option.default, option.typed
+    if default is REQUIRED and required:
+        default = inspect.Parameter.empty
+    elif default is REQUIRED or default in (None, "", (), {}):
+        default, typed = None, typed | None
+    info = typer.Option(option.flag, help=option.help, metavar=option.metavar)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(option.name, kind, default=default, annotation=Annotated[typed, info])
 
-    Raises:
-        BenchmarkError: An option that is not ``name=value``.
-    """
-    from benchmark.core.dataset import DataRequest
 
-    pairs: dict[str, str] = {}
-    for option in options or ():
-        name, equals, value = option.partition("=")
-        if not (name.strip() and equals):
-            raise BenchmarkError(f"--data-option {option!r}: expected name=value")
-        pairs[name.strip()] = value.strip()
-    return DataRequest(source, root, split, pairs)
+def _make(holder: type, given: dict[str, Any]) -> Any:
+    """An instance; what was not given has its default, or is empty."""
+    made = {name: _make(kind, given) for name, kind in nested(holder).items()}
+    for name, option in declared(holder).items():
+        value = given.get(name)
+        if value is None or (option.typed == list[str] and not value):
+            made |= {name: ""} if option.default is REQUIRED else {}
+        else:
+            made[name] = option.parse(value) if option.parse else value
+    return holder(**made)
 
 
 def emit(document: Any, as_json: bool) -> None:

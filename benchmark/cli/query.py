@@ -7,19 +7,21 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.options import AsJson, DataRoot, Results, emit
+from benchmark.cli.options import AsJson, Results, emit, takes
+from benchmark.core.dataset import DataRequest
 
 
+@takes(DataRequest, only={"data_root"})
 def query(
     item: Annotated[str, typer.Argument(help="Name or character of a test item, or its row: row:17.")],
     from_: Annotated[str, typer.Option("--from", help="Modality of the query.")],
     to: Annotated[str, typer.Option("--to", help="Modality searched.")],
+    request: DataRequest,
     run: Annotated[str, typer.Option(help="Id of a stored run, or its beginning; see `results`.")] = "",
     method: Annotated[str, typer.Option(help="Instead of --run: the latest run of this method.")] = "",
     dataset: Annotated[str, typer.Option(help="Instead of --run: the latest run on this dataset.")] = "",
     seed: Annotated[int | None, typer.Option(help="One of the run's seeds; default its first.")] = None,
     top: Annotated[int, typer.Option(help="How many ranks to show, up to 20.")] = 10,
-    data_root: DataRoot = None,
     results: Results = None,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +33,7 @@ def query(
         sys.stderr.write(f"WARNING: {text}\n")
 
     found = find_runs(Store(results), warn, run, method, dataset)
-    document = answer_first(found, from_, to, item, seed=seed, top=top, data_root=data_root)
+    document = answer_first(found, from_, to, item, seed=seed, top=top, data_root=request.data_root)
     if as_json:
         emit(document, as_json)
         return

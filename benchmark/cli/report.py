@@ -8,65 +8,28 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.options import (
-    AsJson,
-    Changes,
-    DataOptions,
-    DataRoot,
-    Device,
-    LabelNoise,
-    LeaveOwnOut,
-    Modalities,
-    NoiseMode,
-    NoiseSeed,
-    Pairwise,
-    Precision,
-    Profile,
-    Replicas,
-    Results,
-    Scaling,
-    Source,
-    SplitName,
-    comma_list,
-    emit,
-    run_spec,
-)
+from benchmark.cli.options import AsJson, Force, Quiet, Results, emit, takes
+from benchmark.runs.spec import RunSpec, comma_list
 
 
+@takes(RunSpec, without={"method", "dataset"})
 def report(
     name: Annotated[str, typer.Argument(help="Table or figure; all: every one and a page; list: names.")],
+    spec: RunSpec,
     dataset: Annotated[str, typer.Option(help="Comma-separated, in place of the report's own.")] = "",
     methods: Annotated[str, typer.Option(help="Only these, comma-separated.")] = "",
     output: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("reports"),
-    seeds: Annotated[str, typer.Option(help="Comma-separated; default the profile's or study's.")] = "",
-    profile: Profile = "auto",
-    source: Source = "auto",
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    changes: Changes = None,
-    split: SplitName = "",
-    data_root: DataRoot = None,
-    data_option: DataOptions = None,
-    scaling: Scaling = "raw",
-    modalities: Modalities = "",
-    replicas: Replicas = "auto",
-    leave_own_out: LeaveOwnOut = False,
-    pairwise: Pairwise = False,
-    label_noise: LabelNoise = 0.0,
-    label_noise_mode: NoiseMode = "sym",
-    label_noise_seed: NoiseSeed = 0,
     margin: Annotated[float, typer.Option(help="Difference from a published value that is none.")] = 0.01,
     stored: Annotated[bool, typer.Option("--stored", help="Compute nothing; show what is missing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Compute even what is stored.")] = False,
+    force: Force = False,
     results: Results = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; warnings stay.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """A table or figure of the publication from stored runs; what is missing is computed first.
 
     Markdown, LaTeX, CSV, and PNG, PDF and SVG figures; `all` also writes one HTML page.
     """
-    spec = run_spec(locals())
     from benchmark.report.catalog import item, items
 
     if name == "list":

@@ -7,66 +7,29 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.options import (
-    AsJson,
-    Changes,
-    DataOptions,
-    DataRoot,
-    Device,
-    LabelNoise,
-    LeaveOwnOut,
-    Modalities,
-    NoiseMode,
-    NoiseSeed,
-    Pairwise,
-    Precision,
-    Profile,
-    Replicas,
-    Results,
-    Scaling,
-    Source,
-    SplitName,
-    emit,
-    run_spec,
-)
+from benchmark.cli.options import AsJson, DryRun, Force, Quiet, Results, emit, takes
 from benchmark.errors import BenchmarkError
+from benchmark.runs.spec import RunSpec
 
 
+@takes(RunSpec, without={"method"}, optional={"dataset"})
 def study(
     name: Annotated[str, typer.Argument(help="Name of a study, or the path of its .toml file; list: all.")],
-    dataset: Annotated[str, typer.Option(help="Dataset id, or a .toml description of your own.")] = "",
-    seeds: Annotated[str, typer.Option(help="Comma-separated; default the study's or profile's.")] = "",
-    profile: Profile = "auto",
-    source: Source = "auto",
-    device: Device = "auto",
-    precision: Precision = "fp32",
-    changes: Changes = None,
-    split: SplitName = "",
-    data_root: DataRoot = None,
-    data_option: DataOptions = None,
-    scaling: Scaling = "raw",
-    modalities: Modalities = "",
-    replicas: Replicas = "auto",
-    leave_own_out: LeaveOwnOut = False,
-    pairwise: Pairwise = False,
-    label_noise: LabelNoise = 0.0,
-    label_noise_mode: NoiseMode = "sym",
-    label_noise_seed: NoiseSeed = 0,
+    spec: RunSpec,
     results: Results = None,
-    force: Annotated[bool, typer.Option("--force", help="Compute even what is stored.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs, compute nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; warnings stay.")] = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Several runs side by side: those that are stored are read, the others computed.
 
     Runs share finished phases under .shared in the results folder; delete that folder to clear them.
     """
-    spec = run_spec(locals(), dataset=dataset)
     if name == "list":
         _list(as_json)
         return
-    if not dataset:
+    if not spec.dataset:
         raise BenchmarkError("--dataset is missing; see `list datasets`")
     from benchmark.cli.progress import reporting
     from benchmark.records.store import Store

@@ -7,17 +7,18 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.options import AsJson, DataRoot, Results, data_request, emit
+from benchmark.cli.options import AsJson, Results, emit, takes
+from benchmark.core.dataset import DataRequest, check_root
 from benchmark.errors import UnknownNameError
 
 
-def doctor(data_root: DataRoot = None, results: Results = None, as_json: AsJson = False) -> None:
+@takes(DataRequest, only={"data_root"})
+def doctor(request: DataRequest, results: Results = None, as_json: AsJson = False) -> None:
     """Examine this machine: packages, devices, data, folders."""
-    from benchmark.core.dataset import check_root
     from benchmark.inspection.doctor import examine
     from benchmark.records.store import Store
 
-    found = examine(check_root(data_request("auto", data_root, "", None)), Store(results))
+    found = examine(check_root(request), Store(results))
     if as_json:
         emit(found, as_json)
     else:
