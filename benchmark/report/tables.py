@@ -1,7 +1,7 @@
 """Tables: rows of runs, columns of directions, every number with its spread and the published one.
 
-A table is worked out here and laid out elsewhere (:mod:`benchmark.report.formats`). Runs of one table agree in
-data, profile and everything else that numbers depend on; those that do not are refused with the field named.
+A table is worked out here and laid out elsewhere (:mod:`benchmark.report.formats`). Runs of one table agree
+in data, profile and everything else that numbers depend on; others are refused with the field named.
 """
 
 from __future__ import annotations
