@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmark.cli.completion import dataset_ids
 from benchmark.cli.options import AsJson, DataOptions, DataRoot, Source, SplitName, data_request, emit
 from benchmark.errors import BenchmarkError, MissingDataError
 
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(no_args_is_help=True)
 One = Annotated[
-    str, typer.Argument(metavar="DATASET", help="Dataset id, or a .toml description of your own.")
+    str,
+    typer.Argument(
+        metavar="DATASET", help="Dataset id, or a .toml description of your own.", autocompletion=dataset_ids
+    ),
 ]
-Some = Annotated[str, typer.Argument(metavar="[DATASET]", help="Dataset id; default all.")]
+Some = Annotated[
+    str, typer.Argument(metavar="[DATASET]", help="Dataset id; default all.", autocompletion=dataset_ids)
+]
 
 
 @data_app.command("list")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmark.cli.completion import dataset_ids
 from benchmark.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
 ]
 Dataset = Annotated[
-    str, typer.Option(help="Dataset id, see `list datasets`, or the path of a .toml description of your own.")
+    str,
+    typer.Option(
+        help="Dataset id, see `list datasets`, or the path of a .toml description of your own.",
+        autocompletion=dataset_ids,
+    ),
 ]
 Source = Annotated[str, typer.Option(help="official files, standin (generated), or auto.")]
 SplitName = Annotated[str, typer.Option("--split", help="Another split than the dataset's default.")]

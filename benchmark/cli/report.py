@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, method_ids, report_names
 from benchmark.cli.options import (
     AsJson,
     Changes,
@@ -34,9 +35,18 @@ from benchmark.cli.options import (
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="Table or figure; all: every one and a page; list: names.")],
-    dataset: Annotated[str, typer.Option(help="Comma-separated, in place of the report's own.")] = "",
-    methods: Annotated[str, typer.Option(help="Only these, comma-separated.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Table or figure; all: every one and a page; list: names.", autocompletion=report_names
+        ),
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="Comma-separated, in place of the report's own.", autocompletion=dataset_ids)
+    ] = "",
+    methods: Annotated[
+        str, typer.Option(help="Only these, comma-separated.", autocompletion=method_ids)
+    ] = "",
     output: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("reports"),
     seeds: Annotated[str, typer.Option(help="Comma-separated; default the profile's or study's.")] = "",
     profile: Profile = "auto",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.cli.completion import method_ids
 from benchmark.cli.options import (
     AsJson,
     Changes,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    method: Annotated[str, typer.Option(help="Method id, see `list methods`.")],
+    method: Annotated[str, typer.Option(help="Method id, see `list methods`.", autocompletion=method_ids)],
     dataset: Dataset,
     seeds: Annotated[str, typer.Option(help="Comma-separated; default 1,2,3 (paper) or 1 (quick).")] = "",
     profile: Profile = "auto",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.cli.options import (
     AsJson,
     Changes,
@@ -22,8 +23,10 @@ from benchmark.errors import BenchmarkError
 
 
 def show(
-    method: Annotated[str, typer.Argument(help="Method id.")],
-    dataset: Annotated[str, typer.Option(help="Values on this dataset; default those of any.")] = "",
+    method: Annotated[str, typer.Argument(help="Method id.", autocompletion=method_ids)],
+    dataset: Annotated[
+        str, typer.Option(help="Values on this dataset; default those of any.", autocompletion=dataset_ids)
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """The card of a method: citation, protocol, objective, deviations, variants, hyper-parameters."""
@@ -45,8 +48,8 @@ def show(
 
 
 def show_config(
-    method: Annotated[str, typer.Argument(help="Method id.")],
-    dataset: Annotated[str, typer.Argument(help="Dataset id.")],
+    method: Annotated[str, typer.Argument(help="Method id.", autocompletion=method_ids)],
+    dataset: Annotated[str, typer.Argument(help="Dataset id.", autocompletion=dataset_ids)],
     profile: Profile = "auto",
     changes: Changes = None,
     pairwise: Pairwise = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, study_names
 from benchmark.cli.options import (
     AsJson,
     Changes,
@@ -33,8 +34,15 @@ from benchmark.errors import BenchmarkError
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="Name of a study, or the path of its .toml file; list: all.")],
-    dataset: Annotated[str, typer.Option(help="Dataset id, or a .toml description of your own.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a study, or the path of its .toml file; list: all.", autocompletion=study_names
+        ),
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="Dataset id, or a .toml description of your own.", autocompletion=dataset_ids)
+    ] = "",
     seeds: Annotated[str, typer.Option(help="Comma-separated; default the study's or profile's.")] = "",
     profile: Profile = "auto",
     source: Source = "auto",

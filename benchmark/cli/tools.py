@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import ids
 from benchmark.cli.options import AsJson, DataRoot, Results, data_request, emit
 from benchmark.errors import UnknownNameError
 
@@ -42,7 +43,8 @@ def score(
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="Method or dataset id.")], as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="Method or dataset id.", autocompletion=ids)],
+    as_json: AsJson = False,
 ) -> None:
     """Run the contract every method and dataset must keep."""
     from benchmark.core.registry import DATASETS, METHODS, available
