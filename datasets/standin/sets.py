@@ -260,8 +260,8 @@ def _statistics(x: NDArray[np.float32], rows: int = 256) -> tuple[float, float, 
     total = squares = zeros = 0.0
     for start in range(0, len(x), rows):
         part = x[start : start + rows].astype(np.float64)
-        total += part.sum()
-        squares += np.vdot(part, part)
+        total += float(part.sum())
+        squares += float(np.vdot(part, part))
         zeros += part.size - np.count_nonzero(part)
     mean = total / x.size
     return mean, math.sqrt(max(squares / x.size - mean**2, 0.0)), zeros / x.size
