@@ -56,7 +56,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Static types, strict for the harness."""
+    """Static types, strict for the harness and the datasets."""
     run(session, "mypy", *session.posargs)
 
 

@@ -1,35 +1,43 @@
-"""The harness: knows what a method and a dataset are, and knows none by name.
+"""The harness: knows what a method and a dataset are, and knows none by name."""
 
-The public names are resolved when first used, so that importing the package costs next to nothing.
-"""
-
-import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "core.data": ("Item", "Modality", "MultimodalData", "Split"),
-    "core.dataset": ("Dataset", "DataRequest", "Located"),
-    "core.method": ("Method", "Retriever", "derive_seed"),
-    "core.registry": ("dataset", "method"),
-    "core.validate": ("validate",),
-    "errors": ("BenchmarkError", "DataError", "UnsupportedError"),
-}
-_HOMES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}
+from benchmark.lazy import on_use
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - one list, above
+if TYPE_CHECKING:  # for type checkers: the names of the table below, as a test makes sure
+    from benchmark.core.data import Item as Item
+    from benchmark.core.data import Modality as Modality
+    from benchmark.core.data import MultimodalData as MultimodalData
+    from benchmark.core.data import Split as Split
+    from benchmark.core.dataset import DataRequest as DataRequest
+    from benchmark.core.dataset import Dataset as Dataset
+    from benchmark.core.dataset import Located as Located
+    from benchmark.core.method import Method as Method
+    from benchmark.core.method import Retriever as Retriever
+    from benchmark.core.method import derive_seed as derive_seed
+    from benchmark.core.registry import dataset as dataset
+    from benchmark.core.registry import method as method
+    from benchmark.core.validate import validate as validate
+    from benchmark.errors import BenchmarkError as BenchmarkError
+    from benchmark.errors import DataError as DataError
+    from benchmark.errors import UnsupportedError as UnsupportedError
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__, __all__ = on_use(
+    __name__,
+    {
+        "core.data": ("Item", "Modality", "MultimodalData", "Split"),
+        "core.dataset": ("DataRequest", "Dataset", "Located"),
+        "core.method": ("Method", "Retriever", "derive_seed"),
+        "core.registry": ("dataset", "method"),
+        "core.validate": ("validate",),
+        "errors": ("BenchmarkError", "DataError", "UnsupportedError"),
+    },
+)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})
 
 
 # Threads that wait for each other by spinning waste the core they wait for: beside another program on a
@@ -39,6 +47,8 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
     os.environ["GOMP_SPINCOUNT"] = "1000"
 
 # In a checkout the packages methods and datasets stand beside this folder; installed they lie in it. Looking
-# for them next to the code that asks makes every checkout use its own, whichever one is installed.
-if not os.path.isdir(os.path.join(__path__[0], "methods")):  # noqa: PTH112, PTH118 - pathlib costs start-up time
-    __path__.append(os.path.dirname(__path__[0]))  # noqa: PTH120
+# for them next to the code that asks makes every checkout use its own, whichever one is installed; looking
+# nowhere else keeps out packages that others have installed under these names.
+_above = os.path.dirname(__path__[0])  # noqa: PTH120 - pathlib costs start-up time
+if os.path.isfile(os.path.join(_above, "pyproject.toml")):  # noqa: PTH113, PTH118 - likewise
+    __path__.append(_above)

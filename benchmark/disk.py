@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -46,15 +50,39 @@ def flush_folder(folder: Path) -> None:
 
 
 def published_folder() -> Path | None:
-    """``results/published`` of the checkout, if there is one."""
+    """The publications' tables: ``results/published`` of the checkout, or the copy an installed suite has."""
     root = checkout()
-    folder = None if root is None else root / "results" / "published"
-    return folder if folder is not None and folder.is_dir() else None
+    folder = Path(__file__).parent / "_published" if root is None else root / "results" / "published"
+    return folder if folder.is_dir() else None
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[IO[bytes]]:
+    """Write a file in one step: who looks for it finds the old one or all of the new one.
+
+    What is written goes to a temporary file beside it, under a name that no other process takes, also on
+    another machine with the same disk. When the block ends, it is on the disk and gets its name; when the
+    block raises, nothing has changed.
+
+    Args:
+        file: Replaced if it exists; its folder must.
+
+    Yields:
+        Where to write the content.
+    """
+    owner = f"{platform.node()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+    part = file.with_name(f".{file.name[:40]}.{owner}.part")
+    try:
+        with part.open("xb") as stream:
+            yield stream
+            flush(stream)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_text(file: Path, text: str) -> Path:
     """Write a text file, whole or not at all."""
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    with whole(file) as stream:
+        stream.write(text.encode())
     return file

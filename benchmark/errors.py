@@ -13,10 +13,8 @@ class UnknownNameError(BenchmarkError):
     """A method, dataset, option or other name that does not exist; the message lists the valid ones."""
 
     def __init__(self, kind: str, name: str, valid: list[str]) -> None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name.lower(), valid, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        near = _nearest(name.lower(), valid)
+        hint = f"; did you mean {near!r}?" if near else "."
         super().__init__(f"unknown {kind} {name!r}{hint} Valid: {', '.join(sorted(valid)) or 'none'}")
 
 
@@ -38,3 +36,25 @@ class UnsupportedError(BenchmarkError):
 
 class TrainingError(BenchmarkError):
     """Training that cannot go on, for instance because a loss became NaN."""
+
+
+def _nearest(typed: str, valid: list[str]) -> str:
+    """The valid name with the fewest slips, or else the shortest that begins so; empty if none is near."""
+    slips = {name: _slips(typed, name.lower()) for name in valid}
+    near = [name for name, count in slips.items() if count <= max(1, len(typed) // 3)]
+    begun = [name for name in valid if len(typed) > 1 and name.lower().startswith(typed)]
+    return min(near, key=lambda name: (slips[name], name), default=min(begun, key=len, default=""))
+
+
+def _slips(typed: str, meant: str) -> int:
+    """Letters left out, added or mistaken, and neighbours swapped (one slip, not two)."""
+    above, last = [0] * (len(meant) + 1), list(range(len(meant) + 1))
+    for i, a in enumerate(typed):
+        row = [i + 1]
+        for j, b in enumerate(meant):
+            count = min(last[j] + (a != b), last[j + 1] + 1, row[j] + 1)
+            if i and j and (a, typed[i - 1]) == (meant[j - 1], b):
+                count = min(count, above[j - 1] + 1)
+            row.append(count)
+        above, last = last, row
+    return last[-1]

@@ -105,23 +105,25 @@ class _Emoji(Dataset):
             "val": np.flatnonzero(table.folds == val),
             "test": np.flatnonzero(table.folds == test),
         }
-        splits = [
+        train, validation, tested = (
             Split(
                 part,
                 {m: Modality(m, x[rows], labels[rows], rows.astype(np.int64)) for m, x in features.items()},
                 len(names),
             )
             for part, rows in parts.items()
-        ]
-        tested = tuple(table.items[row] for row in parts["test"])
+        )
+        items = tuple(table.items[row] for row in parts["test"])
         data = MultimodalData(
             self.info.id,
             "official",
-            *splits,
+            train,
+            validation,
+            tested,
             class_names=names,
             version=str(self.info.version),
             notes=NOTES,
-            items=dict.fromkeys(features, tested),
+            items=dict.fromkeys(features, items),
         )
         return validate(data, str(self.folder))
 

@@ -1,5 +1,7 @@
 """The examples of CONTRIBUTING.md are real: they install, keep the contract and run, like any package."""
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -66,6 +68,18 @@ def test_the_text_shows_the_files_as_they_are():
 @pytest.mark.parametrize("name", [name for name in SHOWN if name.endswith(".py")])
 def test_an_example_is_short(name):
     assert len(SHOWN[name].splitlines()) < 40
+
+
+@pytest.mark.parametrize("name", [name for name in SHOWN if name.endswith(".py")])
+def test_an_example_uses_public_names_only(name):
+    nodes = list(ast.walk(ast.parse(SHOWN[name])))
+    taken = {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
+    assert not any(module.startswith("benchmark") for module in taken)
+    ours = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("benchmark")]
+    assert ours
+    for node in ours:
+        assert node.module in ("benchmark", "benchmark.training")
+        assert {each.name for each in node.names} <= set(importlib.import_module(node.module).__all__)
 
 
 def test_the_recipe_of_the_text_is_one(tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmark.cli.completion import dataset_ids
 from benchmark.cli.options import AsJson, emit, takes
 from benchmark.core.dataset import DataRequest, check_root, find_dataset, make_dataset
 from benchmark.errors import BenchmarkError, MissingDataError
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(no_args_is_help=True)
 One = Annotated[
-    str, typer.Argument(metavar="DATASET", help="Dataset id, or a .toml description of your own.")
+    str,
+    typer.Argument(
+        metavar="DATASET", help="Dataset id, or a .toml description of your own.", autocompletion=dataset_ids
+    ),
 ]
-Some = Annotated[str, typer.Argument(metavar="[DATASET]", help="Dataset id; default all.")]
+Some = Annotated[
+    str, typer.Argument(metavar="[DATASET]", help="Dataset id; default all.", autocompletion=dataset_ids)
+]
 
 
 @data_app.command("list")

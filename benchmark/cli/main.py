@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import cast
 
 import typer
@@ -29,7 +30,6 @@ from benchmark.errors import BenchmarkError
 app = typer.Typer(
     help="Reference benchmark for category-based cross-modal retrieval.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,6 +49,8 @@ app.command("show-config")(show_config)
 app.command()(study)
 
 
+COMMAND = "cmr-benchmark"
+COMPLETION = {"--install-completion", "--show-completion"}
 INTERRUPTED = (
     "interrupted; nothing was stored of the unfinished run, and the same command goes on after the last "
     "finished phase"
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Typer brings its own click or uses the installed one; this is the base of its complaints in both.
     usage_error = cast(type[Exception], typer.BadParameter.__base__)
     try:
-        code = app(args=arguments, prog_name="python -m benchmark", standalone_mode=False)
+        code = app(args=arguments, prog_name=_called(arguments), standalone_mode=False)
         sys.stdout.flush()
     except BenchmarkError as error:
         return _fail(str(error), arguments, 2)
@@ -77,6 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
     if code == 130:  # newer typer turns an interrupt into this code
         return _fail(INTERRUPTED, arguments, 130)
     return code if isinstance(code, int) else 0
+
+
+def _called(arguments: list[str]) -> str:
+    """The name in the help; completion is always that of the installed command, a shell knows no other."""
+    completion = {argument.partition("=")[0] for argument in arguments[:1]} & COMPLETION
+    return COMMAND if completion or Path(sys.argv[0]).stem == COMMAND else "python -m benchmark"
 
 
 def _fail(text: str, arguments: list[str], code: int) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.core.option import REQUIRED, Option, declared, nested
 
 AsJson = Annotated[
@@ -26,6 +27,8 @@ Force = Annotated[bool, typer.Option("--force", help="Compute even what is store
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, compute nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; warnings stay.")]
 Command = Callable[..., None]
+COMPLETED = {"method": method_ids, "dataset": dataset_ids}
+"""Options whose values the shell can offer."""
 
 
 def takes(
@@ -78,7 +81,8 @@ def _parameter(option: Option, *, required: bool) -> inspect.Parameter:
         default = inspect.Parameter.empty
     elif default is REQUIRED or default in (None, "", (), {}):
         default, typed = None, typed | None
-    info = typer.Option(option.flag, help=option.help, metavar=option.metavar)
+    completion = COMPLETED.get(option.name)
+    info = typer.Option(option.flag, help=option.help, metavar=option.metavar, autocompletion=completion)
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(option.name, kind, default=default, annotation=Annotated[typed, info])
 

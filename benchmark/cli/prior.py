@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.cli.options import Results
+from benchmark.disk import whole
 from benchmark.errors import BenchmarkError
 
 prior_app = typer.Typer(no_args_is_help=True)
@@ -43,12 +44,13 @@ def export(
             raise BenchmarkError(f"{found.record['method']['id']} keeps no prior with its runs")
     matrix = found.arrays("method/prior")["method/prior"][seeds.index(chosen)]
     try:
-        if file.suffix == ".mat":
-            from scipy.io import savemat
+        with whole(file) as stream:
+            if file.suffix == ".mat":
+                from scipy.io import savemat
 
-            savemat(file, {"W": matrix})
-        else:
-            np.savez(file, W=matrix)
+                savemat(stream, {"W": matrix})
+            else:
+                np.savez(stream, W=matrix)
     except OSError as error:
         raise BenchmarkError(f"{file}: cannot be written ({error.strerror or error})") from None
     typer.echo(f"{file}: W {matrix.shape[0]} x {matrix.shape[1]}, seed {chosen}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.cli.options import AsJson, Results, emit, takes
 from benchmark.core.dataset import DataRequest
 
@@ -18,8 +19,13 @@ def query(
     to: Annotated[str, typer.Option("--to", help="Modality searched.")],
     request: DataRequest,
     run: Annotated[str, typer.Option(help="Id of a stored run, or its beginning; see `results`.")] = "",
-    method: Annotated[str, typer.Option(help="Instead of --run: the latest run of this method.")] = "",
-    dataset: Annotated[str, typer.Option(help="Instead of --run: the latest run on this dataset.")] = "",
+    method: Annotated[
+        str, typer.Option(help="Instead of --run: the latest run of this method.", autocompletion=method_ids)
+    ] = "",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Instead of --run: the latest run on this dataset.", autocompletion=dataset_ids),
+    ] = "",
     seed: Annotated[int | None, typer.Option(help="One of the run's seeds; default its first.")] = None,
     top: Annotated[int, typer.Option(help="How many ranks to show, up to 20.")] = 10,
     results: Results = None,

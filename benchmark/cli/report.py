@@ -8,16 +8,26 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, method_ids, report_names
 from benchmark.cli.options import AsJson, Force, Quiet, Results, emit, takes
 from benchmark.runs.spec import RunSpec, comma_list
 
 
 @takes(RunSpec, without={"method", "dataset"})
 def report(
-    name: Annotated[str, typer.Argument(help="Table or figure; all: every one and a page; list: names.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Table or figure; all: every one and a page; list: names.", autocompletion=report_names
+        ),
+    ],
     spec: RunSpec,
-    dataset: Annotated[str, typer.Option(help="Comma-separated, in place of the report's own.")] = "",
-    methods: Annotated[str, typer.Option(help="Only these, comma-separated.")] = "",
+    dataset: Annotated[
+        str, typer.Option(help="Comma-separated, in place of the report's own.", autocompletion=dataset_ids)
+    ] = "",
+    methods: Annotated[
+        str, typer.Option(help="Only these, comma-separated.", autocompletion=method_ids)
+    ] = "",
     output: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("reports"),
     margin: Annotated[float, typer.Option(help="Difference from a published value that is none.")] = 0.01,
     stored: Annotated[bool, typer.Option("--stored", help="Compute nothing; show what is missing.")] = False,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.cli.options import AsJson, Results, emit
 from benchmark.errors import BenchmarkError
 
@@ -88,8 +89,8 @@ def timings(results: Results = None) -> None:
 def export_(
     file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Where to.")],
     keys: Keys = None,
-    method: Annotated[str, typer.Option(help="Only runs of this method.")] = "",
-    dataset: Annotated[str, typer.Option(help="Only runs on this dataset.")] = "",
+    method: Annotated[str, typer.Option(help="Only runs of this method.", autocompletion=method_ids)] = "",
+    dataset: Annotated[str, typer.Option(help="Only runs on this dataset.", autocompletion=dataset_ids)] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a file that is there.")] = False,
     results: Results = None,
     as_json: AsJson = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.cli.options import AsJson, emit, takes
 from benchmark.core.dataset import DataRequest, find_dataset
 from benchmark.core.option import declared
@@ -22,8 +23,10 @@ OF_NO_EFFECT = {
 
 
 def show(
-    method: Annotated[str, typer.Argument(help="Method id.")],
-    dataset: Annotated[str, typer.Option(help="Values on this dataset; default those of any.")] = "",
+    method: Annotated[str, typer.Argument(help="Method id.", autocompletion=method_ids)],
+    dataset: Annotated[
+        str, typer.Option(help="Values on this dataset; default those of any.", autocompletion=dataset_ids)
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """The card of a method: citation, protocol, objective, deviations, variants, hyper-parameters."""
@@ -45,8 +48,8 @@ def show(
 
 @takes(RunSpec, without=OF_NO_EFFECT)
 def show_config(
-    method: Annotated[str, typer.Argument(help="Method id.")],
-    dataset: Annotated[str, typer.Argument(help="Dataset id.")],
+    method: Annotated[str, typer.Argument(help="Method id.", autocompletion=method_ids)],
+    dataset: Annotated[str, typer.Argument(help="Dataset id.", autocompletion=dataset_ids)],
     spec: RunSpec,
     as_json: AsJson = False,
 ) -> None:

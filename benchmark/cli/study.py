@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import study_names
 from benchmark.cli.options import AsJson, DryRun, Force, Quiet, Results, emit, takes
 from benchmark.errors import BenchmarkError
 from benchmark.runs.spec import RunSpec
@@ -14,7 +15,12 @@ from benchmark.runs.spec import RunSpec
 
 @takes(RunSpec, without={"method"}, optional={"dataset"})
 def study(
-    name: Annotated[str, typer.Argument(help="Name of a study, or the path of its .toml file; list: all.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a study, or the path of its .toml file; list: all.", autocompletion=study_names
+        ),
+    ],
     spec: RunSpec,
     results: Results = None,
     force: Force = False,

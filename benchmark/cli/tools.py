@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.completion import ids
 from benchmark.cli.options import AsJson, Results, emit, takes
 from benchmark.core.dataset import DataRequest, check_root
 from benchmark.errors import UnknownNameError
@@ -43,7 +44,8 @@ def score(
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="Method or dataset id.")], as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="Method or dataset id.", autocompletion=ids)],
+    as_json: AsJson = False,
 ) -> None:
     """Run the contract every method and dataset must keep."""
     from benchmark.core.registry import DATASETS, METHODS, available

@@ -8,7 +8,6 @@ listed, because only the import shows whether they are available.
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmark.core.info import DatasetInfo, MethodInfo
+from benchmark.core.source import decorated
 from benchmark.errors import BenchmarkError, UnknownNameError
 
 C = TypeVar("C", bound=type)
@@ -109,11 +109,23 @@ class Registry:
             raise UnknownNameError(self.kind, name, list(entries))
         return entries[name]
 
+    def names(self) -> list[str]:
+        """The names only: nothing is imported, so a plugin is among them whether it can be used or not."""
+        theirs = {point.name for point in entry_points(group=self.group)}
+        return [entry.id for entry in self._ours()] + sorted(theirs)
+
     def _ours(self) -> list[Entry]:
         spec = importlib.util.find_spec(self.package)
-        folders = [] if spec is None else list(spec.submodule_search_locations or [])
-        files = [f for folder in folders for f in Path(folder).glob("*.py") if not f.name.startswith("_")]
-        found = [entry for f in files for entry in _read_source(f, self.package, self.kind, self.info_type)]
+        if spec is None or spec.origin is None:  # None for a folder that is no package, e.g. of old bytecode
+            raise BenchmarkError(
+                f"no package {self.package}, so there are no {self.kind}s: this copy of the suite is not "
+                "whole; run `pip install -e .` in a checkout, or install a wheel of it"
+            )
+        found = []
+        for file in Path(spec.origin).parent.glob("[!_]*.py"):
+            module = f"{self.package}.{file.stem}"
+            for name, info in decorated(file, self.package, self.kind, self.info_type):
+                found.append(Entry(info.id, module, info, file, target=f"{module}:{name}"))
         return sorted(found, key=lambda entry: entry.id)
 
     def _external(self, point: EntryPoint) -> Entry:
@@ -134,40 +146,6 @@ class Registry:
         source = importlib.util.find_spec(cls.__module__)
         path = Path(source.origin) if source is not None and source.origin else None
         return Entry(point.name, origin, info, path, external=True, target=f"{cls.__module__}:{cls.__name__}")
-
-
-def _read_source(file: Path, package: str, decorator: str, info_type: Any) -> list[Entry]:
-    module = f"{package}.{file.stem}"
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-    except SyntaxError as error:
-        raise BenchmarkError(f"{file}:{error.lineno}: not valid Python: {error.msg}") from None
-    entries = []
-    for node in tree.body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        for call in node.decorator_list:
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
-                try:
-                    info = info_type(*map(_literal, call.args), **_keywords(call))
-                except (ValueError, TypeError) as error:
-                    where = f"{file}:{call.lineno}: @{decorator}"
-                    raise BenchmarkError(f"{where} takes the id and literal keywords only: {error}") from None
-                entries.append(Entry(info.id, module, info, file, target=f"{module}:{node.name}"))
-    return entries
-
-
-def _keywords(call: ast.Call) -> dict[str, Any]:
-    if len(call.args) > 1:
-        raise ValueError(f"{ast.unparse(call.args[1])} needs a keyword")
-    return {keyword.arg or "**": _literal(keyword.value) for keyword in call.keywords}
-
-
-def _literal(node: ast.expr) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise ValueError(f"{ast.unparse(node)} is not a literal") from None
 
 
 METHODS = Registry("method", "benchmark.methods", "benchmark.methods", MethodInfo)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.dataset import DataRequest, make_dataset
-from benchmark.core.registry import DATASETS
+from benchmark.core.registry import DATASETS, METHODS, Registry
 from benchmark.disk import cache_folder
 from benchmark.errors import BenchmarkError
 from benchmark.records.store import Store
@@ -39,8 +39,8 @@ def examine(request: DataRequest, store: Store) -> dict[str, Any]:
         for name, fact in folders.items()
         if fact["problem"]
     ]
-    if device_problem:
-        problems.append(device_problem)
+    unlisted = {registry: _unlisted(registry) for registry in (METHODS, DATASETS)}
+    problems += filter(None, [device_problem, *unlisted.values()])
     return {
         "ok": not problems,
         "problems": problems,
@@ -49,8 +49,19 @@ def examine(request: DataRequest, store: Store) -> dict[str, Any]:
         "devices": devices,
         "folders": folders,
         "data_roots": [{"path": str(root), "exists": root.is_dir()} for root in request.roots()],
-        "data": {name: _availability(name, request) for name in DATASETS.entries()},
+        "data": {}
+        if unlisted[DATASETS]
+        else {name: _availability(name, request) for name in DATASETS.entries()},
     }
+
+
+def _unlisted(registry: Registry) -> str:
+    """Why there is no list of methods, or of datasets; empty if there is one."""
+    try:
+        registry.entries()
+    except BenchmarkError as error:
+        return str(error)
+    return ""
 
 
 def _packages() -> dict[str, dict[str, str]]:
@@ -58,7 +69,13 @@ def _packages() -> dict[str, dict[str, str]]:
     try:
         wanted = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
     except PackageNotFoundError:
-        return {DISTRIBUTION: {"version": "", "wanted": "", "problem": "not installed; pip install -e ."}}
+        return {
+            DISTRIBUTION: {
+                "version": "",
+                "wanted": "",
+                "problem": "not installed; pip install -e . in a checkout, or install a wheel",
+            }
+        }
     found = {}
     for line in wanted:
         match = re.match(r"([A-Za-z0-9_.-]+)\s*(?:>=\s*([0-9.]+))?", line)

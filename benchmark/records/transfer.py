@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from benchmark.disk import flush, flush_folder
+from benchmark.disk import flush, flush_folder, whole
 from benchmark.errors import BenchmarkError
 from benchmark.records.checks import ARRAYS_BYTES, RECORD_BYTES, check_run
 from benchmark.records.differences import first_difference
@@ -107,19 +107,13 @@ def export_runs(runs: Iterable[StoredRun], file: Path, *, replace: bool = False)
     if file.exists() and not replace:
         raise BenchmarkError(f"{file} exists; choose another name, or --replace")
     folders = sorted({run.folder for run in runs}, key=lambda folder: folder.name)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as stream:
-            with zipfile.ZipFile(stream, "w") as archive:
-                manifest = {folder.name: _write_run(archive, folder) for folder in folders}
-                text = json.dumps({"format": FORMAT, "runs": manifest}, indent=1)
-                archive.writestr(_entry(MANIFEST), text)
-            flush(stream)
-        temporary.replace(file)
+        with whole(file) as stream, zipfile.ZipFile(stream, "w") as archive:
+            manifest = {folder.name: _write_run(archive, folder) for folder in folders}
+            text = json.dumps({"format": FORMAT, "runs": manifest}, indent=1)
+            archive.writestr(_entry(MANIFEST), text)
     except OSError as error:
         raise BenchmarkError(f"{file} cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return [folder.name for folder in folders]
 
 

@@ -47,7 +47,7 @@ def items(folder: Path | None = None) -> dict[str, Item]:
     """Every item by its name, in the order of the file.
 
     Args:
-        folder: Where the published tables are; those of the checkout if not given.
+        folder: Where the published tables are; the suite's own if not given.
 
     Raises:
         BenchmarkError: There are none, or the file is wrong.
@@ -108,5 +108,7 @@ def _item(name: str, entry: dict[str, Any]) -> Item:
 def _folder(folder: Path | None) -> Path:
     found = folder or published_folder()
     if found is None:
-        raise BenchmarkError("the published tables (results/published) are in the checkout only; run there")
+        raise BenchmarkError(
+            "the published tables (results/published) are missing; they come with a checkout and with a wheel"
+        )
     return found

@@ -46,7 +46,7 @@ class Options:
         stored_only: Compute nothing.
         force: Compute even what is stored.
         margin: Of the equivalence test.
-        published: Folder of the published tables; the checkout's if not given.
+        published: Folder of the published tables; the suite's own if not given.
     """
 
     spec: RunSpec

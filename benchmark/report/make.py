@@ -18,8 +18,6 @@ from benchmark.stats.intervals import ROUNDING
 
 KINDS = {"methods": methods, "study": study_tables, "curves": curves, "study-figure": study_figure}
 
-KINDS = {"methods": methods, "study": study_tables, "curves": curves, "study-figure": study_figure}
-
 
 def make(item: Item, options: Options, reporter: Reporter | None = None) -> Made:
     """Compute what is missing, then work out and write one item.

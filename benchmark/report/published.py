@@ -82,7 +82,7 @@ def compare(record: Mapping[str, Any], folder: Path | None = None) -> Comparison
 
     Args:
         record: A run record.
-        folder: Where the published tables are; those of the checkout if not given.
+        folder: Where the published tables are; the suite's own if not given.
     """
     if reason := why_not_comparable(record):
         return Comparison(reason)

@@ -28,7 +28,7 @@ def summarise(
         study: What was asked.
         spec: As given to :func:`execute_study`.
         done: Its result.
-        folder: Where published tables are; those of the checkout if not given.
+        folder: Where published tables are; the suite's own if not given.
 
     Returns:
         ``rows``, each with its description, run, numbers per direction and seed, and published numbers where

@@ -1,4 +1,4 @@
-"""Tables: rows of runs, columns of directions, every number with its spread and its published counterpart.
+"""Tables: rows of runs, columns of directions, every number with its spread and the published one.
 
 A table is worked out here and laid out elsewhere (:mod:`benchmark.report.formats`). Runs of one table agree
 in data, profile and everything else that numbers depend on; those that do not are refused with the field

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.dataset import Located
 from benchmark.core.registry import Entry
-from benchmark.disk import cache_folder
+from benchmark.disk import cache_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,4 @@ def remember(dataset: Entry, located: Located, known: Known) -> None:
     }
     file = _memory_file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(memory, indent=1), encoding="utf-8")
-    temporary.replace(file)
+    write_text(file, json.dumps(memory, indent=1))

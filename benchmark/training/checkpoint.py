@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.disk import whole
+
 Saved = tuple[dict[str, Tensor], list[int], dict[str, list[list[float]]]]
 
 
@@ -40,11 +42,8 @@ def save_phase(
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"param/{n}": p.cpu().numpy() for n, p in params.items()}
     facts = json.dumps({"epochs": epochs, "history": history})
-    target = _file(folder, name)
-    part = target.with_suffix(f".{os.getpid()}.tmp")  # runs at the same time may write the same phase
-    with part.open("wb") as stream:
+    with whole(_file(folder, name)) as stream:  # runs at the same time may write the same phase
         np.savez(stream, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)  # type: ignore[arg-type]  # numpy types **kwds as bool
-    part.replace(target)
 
 
 def load_phase(folder: Path | None, name: str, device: torch.device) -> Saved | None:

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from benchmark.core.method import Run
-from benchmark.disk import cache_folder
+from benchmark.disk import cache_folder, write_text
 
 Mode = Literal["together", "alone"]
 
@@ -61,9 +61,7 @@ def _measured(size: str, run: Run, probe: Callable[[bool], Callable[[], None]]) 
     if not file.exists():
         seconds = {"together": _seconds(probe(True)), "alone": _seconds(probe(False))}
         folder.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.tmp")
-        part.write_text(json.dumps({"machine": machine, "size": size, "seconds_per_step": seconds}))
-        part.replace(file)
+        write_text(file, json.dumps({"machine": machine, "size": size, "seconds_per_step": seconds}))
     measured = json.loads(file.read_text())["seconds_per_step"]
     return "together" if measured["alone"] >= CLEARLY * measured["together"] else "alone"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmark.core.dataset import Progress
+from benchmark.disk import flush
 from benchmark.errors import DataError
 
 POINTER = b"version https://git-lfs"
@@ -245,6 +246,7 @@ def _write(
             if progress is not None and (done == total or time.monotonic() - said > 1):
                 progress(f"{remote.name}: {done / 1e6:.1f}{size} MB")
                 said = time.monotonic()
+        flush(stream)
     return done
 
 

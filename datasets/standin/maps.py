@@ -82,7 +82,8 @@ def class_means(dataset: int, classes: int) -> Array:
 
 
 def _unit(rows: Array) -> Array:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def modality_map(dataset: int, modality: str, kind: Kind, sigma: float, columns:
         bias=kind.gain * bias,
         out=out,
         constant=constant,
-        amplitude=6 * 0.88**at if kind.head == "cepstrum" else np.ones(columns),
+        amplitude=np.asarray(6 * 0.88**at if kind.head == "cepstrum" else np.ones(columns), np.float64),
     )
 
 
@@ -208,7 +209,8 @@ def _dense(v: Array, _m: ModalityMap, _: Streams) -> Array:
 def _topics(v: Array, _m: ModalityMap, _: Streams) -> Array:
     """Softmax of 2.5 V_j with a floor: topic proportions."""
     v *= 2.5
-    return (_softmax(v) + 1e-5) / (1 + 1e-5 * v.shape[1])
+    topics: Array = (_softmax(v) + 1e-5) / (1 + 1e-5 * v.shape[1])
+    return topics
 
 
 def _cepstrum(v: Array, m: ModalityMap, _: Streams) -> Array:

@@ -85,14 +85,16 @@ def ridge_scores(train: Modality, test: Modality, classes: int, kind: str) -> ND
         gram = x @ x.T
         gram[np.diag_indices_from(gram)] += ridge
         weights = x.T @ cho_solve(cho_factor(gram), target - base)
-    return unseen @ weights + base
+    scores: NDArray[np.float32] = unseen @ weights + base
+    return scores
 
 
 def soft_labels(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Softmax of twice the scores standardised per row."""
     centered = scores - scores.mean(axis=1, keepdims=True)
-    raised = np.exp(2 * centered / scores.std(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    raised: NDArray[np.float32] = np.exp(2 * centered / scores.std(axis=1, keepdims=True))
+    raised /= raised.sum(axis=1, keepdims=True)
+    return raised
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,18 +25,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.core.data import SPLITS, Modality, MultimodalData, Split
-from benchmark.disk import cache_folder
+from benchmark.disk import cache_folder, whole
 from benchmark.errors import DataError, UnknownNameError
 
 from ..reading.table1 import TABLE_I
@@ -260,8 +260,8 @@ def _statistics(x: NDArray[np.float32], rows: int = 256) -> tuple[float, float, 
     total = squares = zeros = 0.0
     for start in range(0, len(x), rows):
         part = x[start : start + rows].astype(np.float64)
-        total += part.sum()
-        squares += np.vdot(part, part)
+        total += float(part.sum())
+        squares += float(np.vdot(part, part))
         zeros += part.size - np.count_nonzero(part)
     mean = total / x.size
     return mean, math.sqrt(max(squares / x.size - mean**2, 0.0)), zeros / x.size
@@ -282,16 +282,11 @@ def _read(
 
 
 def _write(file: Path, data: MultimodalData) -> None:
-    """Store under a temporary name, then rename: a reader sees a whole file or none."""
+    """Keep the data, and remove what processes that were killed while they did have left behind."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    for left in file.parent.glob(f"{file.name}.*.part"):  # of processes that were killed
+    for left in file.parent.glob(".*.part"):
         if time.time() - left.stat().st_mtime > 3600:
             left.unlink(missing_ok=True)
     arrays = {f"{split.name}_{m.name}": m.features for split in data.splits for m in split}
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as out:
-            np.savez(out, fingerprint=np.array(data.fingerprint()), **arrays)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(file) as out:
+        np.savez(out, fingerprint=np.array(data.fingerprint()), **dict[str, Any](arrays))

@@ -35,9 +35,8 @@ def package(tmp_path, monkeypatch):
         folder = tmp_path / "plugged"
         folder.mkdir()
         for name, text in {"__init__": "", **sources}.items():
-            (folder / f"{name}.py").write_text(
-                f"from benchmark.core.registry import method\n{textwrap.dedent(text)}", encoding="utf-8"
-            )
+            start = "" if "import" in text else "from benchmark.core.registry import method\n"
+            (folder / f"{name}.py").write_text(f"{start}{textwrap.dedent(text)}", encoding="utf-8")
         monkeypatch.syspath_prepend(str(tmp_path))
         for name in [m for m in sys.modules if m.partition(".")[0] == "plugged"]:
             monkeypatch.delitem(sys.modules, name)
@@ -47,10 +46,14 @@ def package(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def with_points(monkeypatch):
+def with_points(tmp_path, monkeypatch):
     """A registry without modules of ours that sees the given entry points."""
 
-    def make(*points, package="no_such_package"):
+    (tmp_path / "empty_package").mkdir()
+    (tmp_path / "empty_package" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(*points, package="empty_package"):
         monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "a.group" else ())
         return Registry("method", package, "a.group", MethodInfo)
 
@@ -80,7 +83,8 @@ def test_listing_imports_neither_torch_nor_our_modules():
         from benchmark.core.registry import DATASETS, METHODS
         names = sorted(METHODS.entries()) + sorted(DATASETS.entries())
         heavy = [m for m in sys.modules if m.split(".")[0] in ("torch", "scipy", "sklearn", "pandas")]
-        print(json.dumps([names, heavy, [m for m in sys.modules if m.startswith(("methods.", "datasets."))]]))
+        ours = [m for m in sys.modules if m.startswith(("benchmark.methods.", "benchmark.datasets."))]
+        print(json.dumps([names, heavy, ours]))
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
@@ -102,6 +106,9 @@ def test_our_names_are_sorted_and_loaded_on_demand(package):
 def test_private_modules_and_other_decorators_are_not_listed(package):
     source = """
         import functools
+        from elsewhere import method
+        @method("three", title="T")
+        class C: ...
         @functools.total_ordering
         class A: ...
         @functools.wraps(len)
@@ -143,6 +150,83 @@ def test_a_source_that_is_not_python_is_named(package):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("imports", "decorator"),
+    [
+        ("from benchmark import method", "method"),
+        ("from benchmark import method as m", "m"),
+        ("import benchmark", "benchmark.method"),
+        ("import benchmark as bm", "bm.method"),
+        ("import benchmark.core.registry", "benchmark.core.registry.method"),
+        ("import benchmark.core.registry as names", "names.method"),
+        ("from benchmark.core import registry", "registry.method"),
+        ("try:\n    from benchmark import method\nexcept ImportError:\n    pass", "method"),
+    ],
+)
+def test_a_decorator_is_known_however_it_was_imported(package, imports, decorator):
+    (entry,) = package(a=f"{imports}\n{ONE.replace('@method', f'@{decorator}')}").entries().values()
+    assert entry.info.title == "T"
+    assert entry.load().info == entry.info
+
+
+UNDECORATED = {
+    "direct": "from benchmark import Method\n\nclass One(Method): ...",
+    "attribute": "import benchmark as bm\n\nclass One(bm.Method): ...",
+    "module": "from benchmark.core import method\n\nclass One(method.Method): ...",
+    "other-decorator": "from benchmark import Method\n@print\nclass One(Method): ...",
+    "same-file": "from benchmark import Method\nclass _Base(Method): ...\nclass One(_Base): ...",
+    "same-package": "from ._bases import Base\n\nclass One(Base): ...",
+    "absolute": "from plugged import _bases\n\nclass One(_bases.Base): ...",
+}
+
+
+@pytest.mark.parametrize("source", UNDECORATED.values(), ids=UNDECORATED)
+def test_a_method_without_a_decorator_is_named_with_file_and_line(package, source):
+    found = package(_bases="from benchmark import Method\nclass Base(Method): ...", odd=source)
+    with pytest.raises(
+        BenchmarkError, match=r"odd\.py:3: One is a Method without @method\(\.\.\.\)"
+    ) as caught:
+        found.entries()
+    assert "\n" not in str(caught.value)
+
+
+def test_bases_of_methods_and_other_classes_need_no_decorator(package):
+    source = """
+        import abc
+        from dataclasses import dataclass
+        from collections import OrderedDict
+        from benchmark import Method, Retriever
+        class _Private(Method): ...
+        class Abstract(Method, abc.ABC): ...
+        class Open(Method):
+            @abc.abstractmethod
+            def network(self): ...
+        class Own(Retriever): ...
+        class Strange(Strange, OrderedDict, print): ...
+        @dataclass
+        class Config: ...
+    """
+    assert package(other=source).entries() == {}
+
+
+def test_a_decorator_that_is_not_called_is_refused(package):
+    with pytest.raises(BenchmarkError, match=r"odd\.py:2: @method takes the id.*no arguments"):
+        package(odd="@method\nclass One: ...").entries()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "namespace"])
+def test_methods_that_are_nowhere_are_an_error_that_says_what_to_do(tmp_path, monkeypatch, kind):
+    """Not an empty list; a folder of old bytecode is no package either."""
+    if kind == "namespace":
+        (tmp_path / "gone_package").mkdir()
+        monkeypatch.syspath_prepend(str(tmp_path))
+    found = Registry("method", "gone_package", "no.such.group", MethodInfo)
+    for ask in (found.entries, found.names, lambda: found.get("drcl")):
+        with pytest.raises(BenchmarkError, match=r"no package gone_package.*pip install -e \.") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_name_is_answered_with_the_nearest_and_all_valid_ones(package):
     found = package(a=ONE.replace("one", "drcl"), b=ONE.replace("one", "mcca"))
     with pytest.raises(UnknownNameError) as caught:
@@ -151,6 +235,33 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_valid_ones(package
     with pytest.raises(UnknownNameError) as caught:
         found.get("nothing alike")
     assert str(caught.value) == "unknown method 'nothing alike'. Valid: drcl, mcca"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("drlc", "drcl"),  # swapped neighbours are one slip: nearer than drsl
+        ("DRCL", "drcl"),
+        ("drl", "drcl"),
+        ("rdsl", "drsl"),
+        ("dscmrr", "dscmr"),
+        ("gnn", "gnn4cmr"),
+        ("wiki", "wikipedia"),
+        ("wikipedia_classic", "wikipedia-classic"),
+        ("xyz", ""),
+        ("q", ""),
+    ],
+)
+def test_the_name_suggested_is_the_one_with_the_fewest_slips(typed, meant):
+    valid = ["dscmr", "drsl", "drcl", "gnn4cmr", "wikipedia-classic", "wikipedia", "mcca"]
+    said = re.search(r"did you mean '(.*?)'", str(UnknownNameError("name", typed, valid)))
+    assert (said[1] if said else "") == meant
+
+
+def test_names_are_listed_without_importing_plugins(with_points):
+    found = with_points(point("outside", f"{__name__}:Decorated"), point("broken", "no_such_module:X"))
+    assert found.names() == ["broken", "outside"]
+    assert METHODS.names()[: len(METHODS.entries())] == sorted(METHODS.names())
 
 
 def test_decorators_attach_the_info_of_their_kind():

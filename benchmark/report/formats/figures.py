@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.disk import whole
 from benchmark.report.made import Panel
 
 if TYPE_CHECKING:
@@ -72,10 +73,9 @@ def _save(figure: Figure, file: Path) -> list[Path]:
     files = []
     for kind in FORMATS:
         path = file.with_suffix(f".{kind}")
-        part = path.with_name(f".{path.name}.part")
         when: dict[str, Any] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-        figure.savefig(part, format=kind, metadata=when, dpi=160)
-        part.replace(path)
+        with whole(path) as stream:
+            figure.savefig(stream, format=kind, metadata=when, dpi=160)
         files.append(path)
     return files
 

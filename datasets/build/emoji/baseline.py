@@ -81,4 +81,5 @@ def probabilities(train: Split, test: Split, modality: str) -> NDArray[np.float6
     scaler = StandardScaler().fit(train[modality].features.astype(np.float64))
     model = LogisticRegression(C=C, max_iter=2000)
     model.fit(scaler.transform(train[modality].features), train[modality].labels)
-    return model.predict_proba(scaler.transform(test[modality].features))
+    found: NDArray[np.float64] = model.predict_proba(scaler.transform(test[modality].features))
+    return found

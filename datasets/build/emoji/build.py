@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def build(target: Path = FEATURES, say: Say = print) -> dict[str, str]:
         Hex sha256 of every array in the file, by name.
     """
     rows, emoji = read_table(), read_emoji()
-    arrays: dict[str, NDArray] = {"codes": to_bytes([row.code for row in rows])}
+    arrays: dict[str, NDArray[Any]] = {"codes": to_bytes([row.code for row in rows])}
     for modality, compute in PICTURES.items():
         say(f"{modality}: {len(rows)} drawings")
         files = drawings(modality)
@@ -56,11 +57,11 @@ def build(target: Path = FEATURES, say: Say = print) -> dict[str, str]:
     made_with = package_versions() | {name: version(name) for name in LIBRARIES}
     arrays["made_with"] = to_bytes([json.dumps(made_with | {"espeak-ng": speech.version()}, sort_keys=True)])
     target.parent.mkdir(exist_ok=True)
-    np.savez_compressed(target, **arrays)
+    np.savez_compressed(target, **dict[str, Any](arrays))
     return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
 
 
-def quantise(modality: str, features: NDArray[np.float64]) -> dict[str, NDArray]:
+def quantise(modality: str, features: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     """Non-negative features in bytes: ``bytes * scale`` gives them back.
 
     Returns:

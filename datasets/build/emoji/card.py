@@ -130,7 +130,7 @@ def difficulties(measured: dict[str, list[Difficulty]]) -> dict[str, str]:
 
 def recall(results: list[Difficulty], names: tuple[str, ...]) -> str:
     """Share of items put into their class, per class, the hardest first; all modalities and splits."""
-    hits, items = sum(r.hits for r in results), sum(r.items for r in results)
+    hits, items = np.sum([(r.hits, r.items) for r in results], axis=0)
     share = dict(zip(names, hits / items, strict=True))
     return ", ".join(f"{name} {share[name]:.2f}" for name in sorted(share, key=share.__getitem__))
 

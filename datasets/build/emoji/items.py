@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,4 +169,4 @@ def read_table() -> list[Row]:
     """The committed table."""
     with TABLE.open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
-    return [Row(**{**line, "family": int(line["family"]), "fold": int(line["fold"])}) for line in lines]
+    return [Row(**dict[str, Any](line, family=int(line["family"]), fold=int(line["fold"]))) for line in lines]

@@ -59,19 +59,21 @@ def sketch(path: Path) -> Array:
 
 
 def _grey(colours: Array) -> Array:
-    return colours @ np.array([0.2125, 0.7154, 0.0721])
+    grey: Array = colours @ np.array([0.2125, 0.7154, 0.0721])
+    return grey
 
 
 def _hog(grey: Array, cell: int, block: int) -> Array:
     from skimage.feature import hog
 
-    return hog(
+    histograms: Array = hog(
         grey,
         orientations=9,
         pixels_per_cell=(cell, cell),
         cells_per_block=(block, block),
         block_norm="L2-Hys",
     )
+    return histograms
 
 
 def _hsv(colours: Array, opacity: Array) -> Array:
@@ -81,7 +83,8 @@ def _hsv(colours: Array, opacity: Array) -> Array:
     hsv = rgb2hsv(colours).reshape(-1, 3)
     weights = opacity.ravel()
     counts, _ = np.histogramdd(hsv, bins=(12, 3, 3), range=[(0, 1)] * 3, weights=weights)
-    return counts.ravel() / max(weights.sum(), 1e-9)
+    shares: Array = counts.ravel() / max(weights.sum(), 1e-9)
+    return shares
 
 
 def _lbp(grey: Array, grid: int) -> Array:
@@ -97,4 +100,5 @@ def _lbp(grey: Array, grid: int) -> Array:
 def _cells(values: Array, grid: int) -> Array:
     """Means over ``grid`` x ``grid`` squares, ``(grid, grid, channels)``."""
     side = len(values) // grid
-    return values.reshape(grid, side, grid, side, -1).mean(axis=(1, 3))
+    means: Array = values.reshape(grid, side, grid, side, -1).mean(axis=(1, 3))
+    return means

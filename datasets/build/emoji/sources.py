@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "node_modules"
@@ -83,5 +84,5 @@ def package_versions() -> dict[str, str]:
     return {name: _json(PACKAGES / name / "package.json")["version"] for name in names}
 
 
-def _json(path: Path) -> dict:
+def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))

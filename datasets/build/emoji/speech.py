@@ -73,7 +73,10 @@ def _frames(text: str, voice: str, file: Path) -> NDArray[np.float64]:
     file.unlink()
     loud = np.flatnonzero(np.abs(samples.astype(int)) >= QUIET)
     samples = samples[max(0, loud[0] - MARGIN) : loud[-1] + MARGIN]
-    return mfcc(samples, rate, winlen=0.025, winstep=0.01, numcep=14, nfilt=26, nfft=1024, appendEnergy=True)
+    frames: NDArray[np.float64] = mfcc(
+        samples, rate, winlen=0.025, winstep=0.01, numcep=14, nfilt=26, nfft=1024, appendEnergy=True
+    )
+    return frames
 
 
 def version() -> str:
