@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 
 from benchmark.core.data import MultimodalData
 from benchmark.disk import checkout
-from benchmark.records.record import SCHEMA
+from benchmark.records.document import SCHEMA, caption_words
 from benchmark.runs.plan import Plan, metric_version, protocol
+from benchmark.runs.spec import RunSpec
+
+WITHIN_TABLE = ("leave_own_out", "label_noise")
+"""Options that may not differ inside one table."""
 
 
 def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) -> dict[str, Any]:
@@ -33,17 +37,19 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
     """
     request, located = plan.located.request, plan.located
     fingerprint = data.fingerprint()
-    special: dict[str, Any] = {"leave_own_out": True} if plan.spec.leave_own_out else {}
-    special |= {"label_noise": plan.spec.noise} if plan.spec.noise else {}
+    options, words = recorded_options(plan.spec, plan)
+    alike = {name: value for name, value in options.items() if name in WITHIN_TABLE}
     return {
-        **special,
+        **alike,
         "schema": SCHEMA,
         "comparability": {
             "fingerprint": fingerprint,
             "metric_version": metric_version(),
             "schema": SCHEMA,
-            **special,
+            **alike,
         },
+        "options": options,
+        "words": words,
         "protocol": protocol(plan.method.info, pairwise=plan.pairwise),
         "method": {**asdict(plan.method.info), "origin": plan.method.origin},
         "recipe": {name: asdict(value) for name, value in plan.recipe.items()},
@@ -76,6 +82,29 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
         "replicas": plan.spec.replicas,
         "overrides": list(plan.spec.overrides),
     }
+
+
+def recorded_options(spec: RunSpec, plan: Plan) -> tuple[dict[str, Any], list[str]]:
+    """The options of a run as its record names them.
+
+    Args:
+        spec: What was asked for.
+        plan: The run; its data are known.
+
+    Returns:
+        The options that are not at their default, by name, and how captions say the run. Only what makes
+        another run is among them, without profile, seeds, split and modalities, which every record has. Where
+        a method is defined with one model per pair of modalities, to ask for that is none: it changes nothing.
+    """
+    given: dict[str, Any] = {
+        "leave_own_out": spec.leave_own_out,
+        "pairwise": plan.pairwise and not plan.method.info.pairwise,
+        "label_noise": spec.noise,
+        "scaling": spec.scaling if spec.scaling != "raw" else "",
+        "precision": spec.precision if spec.precision != "fp32" else "",
+    }
+    options = {name: value for name, value in given.items() if value}
+    return options, caption_words(options, pairwise=plan.pairwise)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
