@@ -35,13 +35,13 @@ def export(
     if file.suffix not in FORMATS:
         raise BenchmarkError(f"{file}: a prior is written as {' or '.join(FORMATS)}")
     found = Store(results).starting_with(run)
-    seeds = found.record["seeds"]
+    seeds = found.record.seeds
     chosen = seeds[0] if seed is None else seed
     if chosen not in seeds:
         raise BenchmarkError(f"--seed {chosen}: the run has seeds {', '.join(map(str, seeds))}")
     with np.load(found.folder / "arrays.npz", allow_pickle=False) as arrays:
         if "method/prior" not in arrays:
-            raise BenchmarkError(f"{found.record['method']['id']} keeps no prior with its runs")
+            raise BenchmarkError(f"{found.record.method.id} keeps no prior with its runs")
     matrix = found.arrays("method/prior")["method/prior"][seeds.index(chosen)]
     try:
         with whole(file) as stream:

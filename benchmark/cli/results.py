@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,9 +33,9 @@ def results(context: typer.Context, results: Results = None, as_json: AsJson = F
     for problem in problems:
         _warn(problem)
     if as_json:
-        heavy = ("history", "config")
-        light = [{k: v for k, v in run.record.items() if k not in heavy} for run in runs]
-        stored = [{**record, "stored": str(run.folder)} for record, run in zip(light, runs, strict=True)]
+        stored = [{**run.record.to_json(), "stored": str(run.folder)} for run in runs]
+        for each in stored:
+            del each["history"], each["config"]  # long
         emit({"root": str(store.root), "runs": stored, "damaged": problems}, as_json)
         return
     from benchmark.cli.view import console as show_console
@@ -57,7 +57,7 @@ def show_run(
 
     run = Store(results).starting_with(key)
     if as_json:
-        emit({**run.record, "stored": str(run.folder)}, as_json)
+        emit({**run.record.to_json(), "stored": str(run.folder)}, as_json)
         return
     from benchmark.cli.view import console as show_console
     from benchmark.cli.view import run as show_run
@@ -66,13 +66,11 @@ def show_run(
 
     record = run.record
     show_run.outcome(Outcome(run, cached=True), compare(record))
-    recipe = record["recipe"].items()
-    lines = [(name, json.dumps(v["value"]), v["origin"], v["source"]) for name, v in recipe]
+    lines = [(name, json.dumps(v.value), v.origin, v.source) for name, v in record.recipe.items()]
     show_console.rows(("name", "value", "origin", "source"), lines)
-    data, versions = record["dataset"], record["versions"]
-    facts = {"key": record["key"], "made": record["started"], "method": record["method"]["origin"]}
-    facts |= {"split": data["split"] or "the only one", "data": data["fingerprint"]}
-    facts |= {"files": data["files"], "rows": record["rows"], "versions": versions}
+    facts: dict[str, Any] = {"key": record.key, "made": record.started, "method": record.method.origin}
+    facts |= {"split": record.split or "the only one", "data": record.dataset.fingerprint}
+    facts |= {"files": list(record.dataset.files), "rows": record.rows, "versions": record.versions}
     show_console.tree(facts)
 
 
@@ -150,10 +148,10 @@ def rm(
 
     removed = remove_runs(Store(results), keys)
     if as_json:
-        emit({"removed": [str(run.record["key"]) for run in removed]}, as_json)
+        emit({"removed": [run.record.key for run in removed]}, as_json)
         return
     for run in removed:
-        method, data = run.record["method"]["id"], run.record["dataset"]["id"]
+        method, data = run.record.method.id, run.record.dataset.id
         sys.stdout.write(f"removed {run.folder.name}: {method} on {data}\n")
 
 

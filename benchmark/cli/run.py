@@ -39,7 +39,7 @@ def run(
     comparison = compare(outcome.run.record)
     if as_json:
         about = {"cached": outcome.cached, "stored": str(outcome.run.folder), "comparison": vars(comparison)}
-        emit({**outcome.run.record, **about}, as_json)
+        emit({**outcome.run.record.to_json(), **about}, as_json)
         return
     from benchmark.cli.view import run as show_run
 

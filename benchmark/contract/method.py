@@ -28,9 +28,9 @@ from benchmark.core.info import MethodInfo
 from benchmark.core.method import Method, Retriever, Run
 from benchmark.core.registry import Entry
 from benchmark.errors import UnsupportedError
+from benchmark.records.record import VARIANT
 from benchmark.runs.recipe import (
     RESERVED,
-    VARIANT,
     layer_dataset,
     read_layers,
     recipe_file,

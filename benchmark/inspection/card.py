@@ -12,10 +12,10 @@ from typing import Any
 
 from benchmark.core.info import MethodInfo
 from benchmark.core.registry import Entry
+from benchmark.records.record import VARIANT
 from benchmark.runs.profile import DEFAULT_ROWS
 from benchmark.runs.recipe import (
     RECOMMENDED,
-    VARIANT,
     Recipe,
     layer_dataset,
     read_layers,

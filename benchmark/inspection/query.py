@@ -7,7 +7,7 @@ module does not import torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,7 +21,8 @@ from benchmark.core.dataset import DataRequest, Located, find_dataset, make_data
 from benchmark.core.pairing import partners
 from benchmark.core.registry import DATASETS
 from benchmark.errors import BenchmarkError, DataError, UnknownNameError
-from benchmark.records.comparable import fold_terms
+from benchmark.records.comparable import FOLDS, difference
+from benchmark.records.record import RunRecord
 from benchmark.records.store import Store, StoredRun
 
 NEAREST = 5
@@ -64,24 +65,21 @@ def find_runs(
     for problem in problems:
         warn(problem)
     for each in reversed(runs):
-        data = each.record["dataset"]
-        described = data["description"]
+        data = each.record.dataset
+        described = data.description
         same = bool(described) and Path(dataset).resolve() == Path(described).resolve()
-        if method in ("", each.record["method"]["id"]) and (dataset in ("", data["id"]) or same):
+        if method in ("", each.record.method.id) and (dataset in ("", data.id) or same):
             return [each, *_companions(each.record, runs)]
     asked = " ".join(f"--{k} {v}" for k, v in (("method", method), ("dataset", dataset)) if v)
     raise BenchmarkError(f"no stored run of {asked} in {store.root}; `results` lists what is stored")
 
 
-def _companions(record: Mapping[str, Any], runs: Sequence[StoredRun]) -> list[StoredRun]:
+def _companions(record: RunRecord, runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The latest run of every other fold with the terms of this one; none where splits are no folds."""
-    data, found = record["dataset"], dict[str, StoredRun]()
-    if DATASETS.get(data["id"]).info.folds:
-        for each in runs:
-            other = each.record["dataset"]
-            if (other["id"], fold_terms(each.record)) == (data["id"], fold_terms(record)):
-                found[other["split"]] = each
-    return [run for split, run in found.items() if split != data["split"]]
+    found = dict[str, StoredRun]()
+    if DATASETS.get(record.dataset.id).info.folds:
+        found = {run.record.split: run for run in runs if not difference(record, run.record, FOLDS)}
+    return [run for split, run in found.items() if split != record.split]
 
 
 def answer_first(runs: Sequence[StoredRun], *question: str, **options: Any) -> dict[str, Any]:
@@ -134,25 +132,25 @@ def answer(
     """
     record = run.record
     for name in (query, database):
-        if name not in record["modalities"]:
-            raise UnknownNameError("modality of this run", name, record["modalities"])
+        if name not in record.modalities:
+            raise UnknownNameError("modality of this run", name, list(record.modalities))
     if query == database:
         raise BenchmarkError(f"--from and --to are both {query}; a run ranks one modality against another")
-    if seed is not None and seed not in record["seeds"]:
-        raise UnknownNameError("seed of this run", str(seed), [str(each) for each in record["seeds"]])
-    if "top" not in record:
+    if seed is not None and seed not in record.seeds:
+        raise UnknownNameError("seed of this run", str(seed), [str(each) for each in record.seeds])
+    if record.top is None:
         raise BenchmarkError(f"run {run.folder.name} was stored without rankings; repeat it with --force")
-    if not 1 <= top <= record["top"]:
-        raise BenchmarkError(f"--top {top}: a run keeps the first 1 to {record['top']}")
-    chosen = record["seeds"][0] if seed is None else seed
-    at, way = record["seeds"].index(chosen), f"{query}->{database}"
+    if not 1 <= top <= record.top:
+        raise BenchmarkError(f"--top {top}: a run keeps the first 1 to {record.top}")
+    chosen = record.seeds[0] if seed is None else seed
+    at, way = record.seeds.index(chosen), f"{query}->{database}"
     data = reload(run, data_root)
-    asked, searched = Rows.of(data, query, record["dataset"]["split"]), Rows.of(data, database)
+    asked, searched = Rows.of(data, query, record.dataset.split), Rows.of(data, database)
     row = asked.find(item)
     own = int(partners(data.test[query], data.test[database])[row])
     relevant = _relevant(data, query, row, database)
     candidates = np.ones(len(relevant), bool)
-    if record.get("leave_own_out") and own >= 0:
+    if record.options.get("leave_own_out") and own >= 0:
         candidates[own] = False
     names = f"top/{way}", f"top_score/{way}", f"ap/map@all/{way}"
     found, scores, ap = run.arrays(*names).values()
@@ -162,14 +160,15 @@ def answer(
         "run": {
             "id": run.folder.name,
             "stored": str(run.folder),
-            "method": record["method"]["id"],
-            "title": f"{record['method']['title']} on {record['dataset']['title']}",
-            **{name: record["dataset"][name] for name in ("source", "split")},
-            "dataset": record["dataset"]["id"],
-            "profile": record["profile"],
+            "method": record.method.id,
+            "title": f"{record.method.title} on {record.dataset.title}",
+            "source": record.dataset.source,
+            "split": record.dataset.split,
+            "dataset": record.dataset.id,
+            "profile": record.profile,
             "seed": chosen,
-            "seeds": record["seeds"],
-            "leave_own_out": bool(record.get("leave_own_out")),
+            "seeds": list(record.seeds),
+            "leave_own_out": bool(record.options.get("leave_own_out")),
         },
         "query": {"modality": query, **asked.describe(row)},
         "database": {"modality": database, "items": int(candidates.sum()), "relevant": count},
@@ -194,20 +193,20 @@ def reload(run: StoredRun, data_root: Path | None = None) -> MultimodalData:
     Raises:
         DataError: They cannot be found, or are not the data of the run any more.
     """
-    facts = run.record["dataset"]
-    source = facts["source"] if facts["source"] in ("official", "standin") else "auto"
-    request = DataRequest(source, data_root, facts["split"], facts["options"])
-    entry, request = find_dataset(facts["description"] or facts["id"], request)
-    dataset, files = make_dataset(entry), tuple(map(Path, facts["files"]))
+    facts = run.record.dataset
+    source = facts.source if facts.source in ("official", "standin") else "auto"
+    request = DataRequest(source, data_root, facts.split, facts.options)
+    entry, request = find_dataset(facts.description or facts.id, request)
+    dataset, files = make_dataset(entry), tuple(map(Path, facts.files))
     if files and data_root is None and all(file.is_file() for file in files):
-        located = Located(facts["source"], files, f"files of run {run.folder.name}", request)
+        located = Located(facts.source, files, f"files of run {run.folder.name}", request)
     else:
         located = dataset.locate(request)
     data = dataset.load(located)
-    if (now := data.fingerprint()) != facts["fingerprint"]:
+    if (now := data.fingerprint()) != facts.fingerprint:
         raise DataError(
-            f"{facts['id']} is no longer the data of run {run.folder.name} (fingerprint {now[:12]}, then "
-            f"{facts['fingerprint'][:12]}); run it again, or give the old files with --data-root"
+            f"{facts.id} is no longer the data of run {run.folder.name} (fingerprint {now[:12]}, then "
+            f"{facts.fingerprint[:12]}); run it again, or give the old files with --data-root"
         )
     return data
 

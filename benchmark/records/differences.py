@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark.records.record import RunRecord
 from benchmark.records.store import StoredRun
 
 
@@ -27,20 +27,22 @@ def first_difference(old: StoredRun, new: StoredRun) -> str:
     return ""
 
 
-def _content(record: Mapping[str, Any]) -> dict[str, Any]:
+def _content(record: RunRecord) -> dict[str, Any]:
     """What two computations of one run must agree in."""
-    method, data = record["method"], record["dataset"]
-    values = {name: entry["value"] for name, entry in record["recipe"].items()}
-    terms = ("profile", "seeds", "precision", "scaling", "modalities", "leave_own_out", "label_noise", "rows")
+    method, data = record.method, record.dataset
+    values = {name: each.value for name, each in record.recipe.items()}
+    terms = ("profile", "seeds", "precision", "scaling", "modalities", "rows")
     return {
-        "schema": record["schema"],
-        "metric_version": record["comparability"].get("metric_version"),
-        "method": {name: method.get(name) for name in ("id", "version")},
-        "dataset": {name: data.get(name) for name in ("id", "fingerprint", "source", "split", "options")},
-        **{name: record.get(name) for name in terms},
+        "metric_version": record.comparability["metric_version"],
+        "method": {name: getattr(method, name) for name in ("id", "version")},
+        "dataset": {
+            name: getattr(data, name) for name in ("id", "fingerprint", "source", "split", "options")
+        },
+        **{name: getattr(record, name) for name in terms},
+        **record.options,
         # a file that a value names is in the key by its content; where it lies is of no interest
         "recipe": {n: "file:" if str(v).startswith("file:") else v for n, v in values.items()},
-        **{name: record.get(name) for name in ("results", "averages", "chance", "sizes")},
+        **{name: getattr(record, name) for name in ("results", "averages", "chance", "sizes")},
     }
 
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.disk import default_root, flush, flush_folder
 from benchmark.errors import BenchmarkError
-from benchmark.records.record import FIELDS
+from benchmark.records.document import InvalidRecordError
+from benchmark.records.record import RunRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class StoredRun:
     """A record and where it lies; arrays are read on demand."""
 
     folder: Path
-    record: dict[str, Any]
+    record: RunRecord
 
     def arrays(self, *names: str) -> dict[str, NDArray[Any]]:
         """The named arrays of the run, or all of them.
@@ -79,8 +80,8 @@ class Store:
         if not folder.is_dir():
             return None
         run = read_run(folder)
-        if run.record["key"] != key:
-            raise _damaged(folder, f"it holds the run {run.record['key']}")
+        if run.record.key != key:
+            raise _damaged(folder, f"it holds the run {run.record.key}")
         return run
 
     def starting_with(self, text: str) -> StoredRun:
@@ -96,7 +97,7 @@ class Store:
             names = ", ".join(folder.name for folder in found[:5])
             raise BenchmarkError(f"{len(found)} stored runs start with {text!r}: {names}")
         run = read_run(found[0]) if found else None
-        if run is None or not str(run.record["key"]).startswith(text):
+        if run is None or not run.record.key.startswith(text):
             raise BenchmarkError(f"no stored run starts with {text!r} in {self.root}; `results` lists them")
         return run
 
@@ -111,7 +112,7 @@ class Store:
                 runs.append(read_run(folder))
             except DamagedRecordError as error:
                 problems.append(str(error))
-        return sorted(runs, key=lambda run: str(run.record.get("started", ""))), problems
+        return sorted(runs, key=lambda run: run.record.started), problems
 
     def prepare(self) -> None:
         """Make sure that results can be written, before anything is computed.
@@ -193,11 +194,11 @@ class Store:
         """What is locked while the run with this key is worked on."""
         return self.root / ".locks" / f"{key[:16]}.lock"
 
-    def save(self, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> StoredRun:
+    def save(self, record: RunRecord, arrays: Mapping[str, NDArray[Any]]) -> StoredRun:
         """Store a finished run, replacing an earlier one with the same key. Call with its lock held.
 
         Args:
-            record: JSON content; has at least the entries in ``FIELDS``.
+            record: Of the run.
             arrays: Named arrays of numbers.
 
         Raises:
@@ -205,10 +206,10 @@ class Store:
         """
         import numpy as np
 
-        key = str(record["key"])
+        key = record.key
         if objects := [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]:
             raise TypeError(f"array {objects[0]!r} holds Python objects; only numbers are stored")
-        text = json.dumps(record, indent=1, allow_nan=False)
+        text = json.dumps(record.to_json(), indent=1, allow_nan=False)
         self._clear_new(key)
         temporary = self.root / f".new-{key[:16]}-{os.getpid()}"
         temporary.mkdir()
@@ -220,7 +221,7 @@ class Store:
             flush(file)
         flush_folder(temporary)
         self._put(temporary, key)
-        return StoredRun(self.folder(key), json.loads(text))
+        return StoredRun(self.folder(key), RunRecord.from_json(json.loads(text)))
 
     def adopt(self, folder: Path, key: str) -> None:
         """Move a whole, flushed run folder into place, replacing an earlier one. Call with its lock held.
@@ -265,16 +266,28 @@ def read_run(folder: Path) -> StoredRun:
         DamagedRecordError: It holds something else than a whole record.
     """
     try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, f"record.json: {error}") from None
-    if not isinstance(record, dict):
-        raise _damaged(folder, "record.json: not a JSON object")
-    if missing := [name for name in FIELDS if name not in record]:
-        raise _damaged(folder, f"record.json: no {missing[0]!r}")
+        record = read_record(folder / "record.json")
+    except InvalidRecordError as error:
+        raise _damaged(folder, str(error)) from None
     if not (folder / "arrays.npz").is_file():
         raise _damaged(folder, "no arrays.npz")
     return StoredRun(folder, record)
+
+
+def read_record(file: Path) -> RunRecord:
+    """The record in a file.
+
+    Raises:
+        InvalidRecordError: It holds none; one line that names file and field.
+    """
+    try:
+        return RunRecord.from_json(json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse))
+    except (InvalidRecordError, OSError, ValueError, RecursionError) as error:
+        raise InvalidRecordError(f"{file.name}: {error}") from None
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _damaged(folder: Path, why: str) -> DamagedRecordError:

@@ -26,6 +26,7 @@ from benchmark.disk import flush, flush_folder, whole
 from benchmark.errors import BenchmarkError
 from benchmark.records.checks import ARRAYS_BYTES, RECORD_BYTES, check_run
 from benchmark.records.differences import first_difference
+from benchmark.records.record import RunRecord
 from benchmark.records.store import DamagedRecordError, Store, StoredRun
 
 FORMAT = "cmr-benchmark runs 1"
@@ -78,9 +79,7 @@ def choose(
     for problem in problems:
         warn(f"left out: {problem}")
     found = [
-        run
-        for run in runs
-        if method in ("", run.record["method"]["id"]) and dataset in ("", run.record["dataset"]["id"])
+        run for run in runs if method in ("", run.record.method.id) and dataset in ("", run.record.dataset.id)
     ]
     if not found:
         asked = "".join(f" --{k} {v}" for k, v in (("method", method), ("dataset", dataset)) if v)
@@ -164,7 +163,7 @@ def _write_run(archive: zipfile.ZipFile, folder: Path) -> dict[str, Any]:
                 name: _write(archive, folder.name, name, f)
                 for name, f in zip(LIMITS, (text, arrays), strict=True)
             }
-        about = {"key": record["key"], "method": record["method"]["id"], "dataset": record["dataset"]["id"]}
+        about = {"key": record.key, "method": record.method.id, "dataset": record.dataset.id}
         return about | {"files": files}
     raise BenchmarkError(f"run {folder.name} is being replaced by another process; try again")
 
@@ -256,31 +255,31 @@ def _manifest(text: bytes) -> dict[str, Any]:
 def _store_all(
     store: Store,
     stage: Path,
-    records: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, RunRecord],
     differing: Differing,
     notify: Callable[[str], None],
 ) -> Imported:
     for name, record in records.items():  # refuse before the first is stored
-        _fate(store, StoredRun(stage / name, dict(record)), differing)
+        _fate(store, StoredRun(stage / name, record), differing)
     fates: dict[str, list[str]] = {"added": [], "present": [], "kept": [], "replaced": []}
     for name, record in records.items():
         busy = f"run {name} is being computed by another process; waiting for it"
         with store.lock(name, lambda busy=busy: notify(busy)):  # type: ignore[misc]  # mypy: default in lambda
-            fate = _fate(store, StoredRun(stage / name, dict(record)), differing)
+            fate = _fate(store, StoredRun(stage / name, record), differing)
             if fate in ("added", "replaced"):
-                store.adopt(stage / name, record["key"])
+                store.adopt(stage / name, record.key)
         fates[fate].append(name)
     return Imported(**{fate: tuple(names) for fate, names in fates.items()})
 
 
 def _fate(store: Store, new: StoredRun, differing: Differing) -> str:
     """What is to become of a run; the name of a field of :class:`Imported`."""
-    folder = store.folder(new.record["key"])
+    folder = store.folder(new.record.key)
     if not folder.exists():
         return "added"
     old = None
     with suppress(DamagedRecordError):  # then nothing is lost by replacing it
-        old = store.find(new.record["key"])
+        old = store.find(new.record.key)
     if old is None:
         return "replaced"
     if not (field := first_difference(old, new)):

@@ -226,8 +226,8 @@ def _problem(folder: Path, name: str = "", *, thorough: bool = False) -> str:
     """What is damaged about a run folder; empty if nothing is."""
     try:
         run = read_run(folder)
-        if str(run.record["key"])[:16] != (name or folder.name):
-            return f"{folder}: damaged run record (it holds the run {run.record['key']})"
+        if run.record.name != (name or folder.name):
+            return f"{folder}: damaged run record (it holds the run {run.record.key})"
         if thorough:
             check_arrays(folder / "arrays.npz", limit=1 << 62)
     except DamagedRecordError as error:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from benchmark.core.registry import DATASETS, METHODS
-from benchmark.records.comparable import comparable
+from benchmark.records.comparable import common_words, comparable, why_not_comparable
+from benchmark.records.record import RunRecord
 from benchmark.records.store import StoredRun
 from benchmark.report.catalog import methods_of
 from benchmark.report.made import Curve, Made, Options, Panel
-from benchmark.report.published import MEASURE, published_numbers, why_not_comparable
+from benchmark.report.published import MEASURE, published_numbers
 from benchmark.report.study import printed, summarise
-from benchmark.report.tables import AVERAGE, Line, build, heading, values_of
+from benchmark.report.tables import Line, build, heading
 from benchmark.runs.reporter import Reporter
 from benchmark.runs.runner import Outcome
 from benchmark.runs.spec import RunSpec, command
@@ -52,6 +52,7 @@ def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> N
     """The table of every method on a dataset, added to ``made``."""
     names, entries = method_entries(dataset, options, reporter)
     judged = made.item.measure == MEASURE
+    common = common_words([entry.run.record for entry in entries.values() if entry.run])
     lines = []
     for name in names:
         entry = entries.get(name)
@@ -63,9 +64,11 @@ def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> N
             continue
         record = entry.run.record if entry.run else None
         possible = replace(entry.spec, pairwise=True) if "--pairwise" in entry.reason else entry.spec
-        lines.append(Line(title_of(name), record, theirs, _note(record), entry.reason, command(possible)))
+        lines.append(
+            Line(title_of(name), record, theirs, _note(record, common), entry.reason, command(possible))
+        )
         if entry.run is not None:
-            made.runs[entry.run.record["key"]] = entry.run
+            made.runs[entry.run.record.key] = entry.run
     made.tables.append(
         build(
             f"{made.item.name}-{dataset}",
@@ -79,17 +82,14 @@ def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> N
     )
 
 
-def _note(record: Mapping[str, Any] | None) -> str:
-    """What a reader must know of a row: how it was served, and settings other than the default."""
+def _note(record: RunRecord | None, common: Sequence[str]) -> str:
+    """What a reader must know of a row, and is not said of the whole table: how it was run, and changes."""
     if record is None:
         return ""
-    parts = []
-    if record.get("protocol") == "pairwise":
-        parts.append("one model for every two modalities")
-    if record["method"].get("transductive"):
+    parts = [word for word in record.words if word not in common]
+    if record.method.transductive:
         parts.append("transductive: test items take part, without labels")
-    changed = [f"{n}={v['value']}" for n, v in record["recipe"].items() if v["origin"] == "--set"]
-    if changed:
+    if changed := [f"{name}={value}" for name, value in record.changed.items()]:
         parts.append("changed with --set " + " ".join(changed))
     return "; ".join(parts)
 
@@ -110,7 +110,7 @@ def run_study(
         done = execute_study(study, spec, options.store, reporter, force=options.force)
     for each in done:
         if each.outcome is not None:
-            made.runs[each.outcome.run.record["key"]] = each.outcome.run
+            made.runs[each.outcome.run.record.key] = each.outcome.run
     return study, spec, done
 
 
@@ -128,8 +128,8 @@ def study_tables(made: Made, dataset: str, options: Options, reporter: Reporter)
 
         remarks = made.item.notes if dataset in made.item.datasets else ()
 
-        def incomparable(record: Mapping[str, Any], spec: RunSpec = spec) -> str:
-            reason = why_not_comparable({**record, "recipe": {}})  # its own changes are the study
+        def incomparable(record: RunRecord, spec: RunSpec = spec) -> str:
+            reason = why_not_comparable(record, ignore=("recipe",))  # its own changes are the study
             return ", ".join(filter(None, (reason, "changed with --set" if spec.overrides else "")))
 
         made.tables.append(
@@ -166,17 +166,17 @@ def curves(made: Made, dataset: str, options: Options, reporter: Reporter) -> No
         made.problems.append(f"{made.item.name}: no method has a run on {dataset}")
         return
     comparable([run.record for run in runs.values()])
-    made.runs |= {run.record["key"]: run for run in runs.values()}
+    made.runs |= {run.record.key: run for run in runs.values()}
     first = next(iter(runs.values())).record
     for direction in made.item.directions:
-        if direction not in first["results"][MEASURE]:
+        if direction not in first.directions:
             made.problems.append(f"{made.item.name}: {dataset} has no direction {direction}")
             continue
         name = f"precision/{direction}"
         found = {title: run.arrays(name)[name] for title, run in runs.items()}
         lines = [Curve(title, np.linspace(0, 1, y.shape[1]), y) for title, y in found.items()]
-        title = f"{dataset_title(dataset)}, {heading(direction, first['modalities'])}"
-        panel = Panel(title, "recall", "precision", tuple(lines), first["chance"][direction])
+        title = f"{dataset_title(dataset)}, {heading(direction, first.modalities)}"
+        panel = Panel(title, "recall", "precision", tuple(lines), first.chance[direction])
         made.panels.setdefault(made.item.name, []).append(panel)
 
 
@@ -190,8 +190,8 @@ def study_figure(made: Made, dataset: str, options: Options, reporter: Reporter)
             continue
         comparable([run.record for _, run in rows])
         for family, members in _families(rows).items():
-            means = np.array([values_of(run.record, AVERAGE, MEASURE) for _, run in members]).T
-            curve = Curve(title_of(members[0][1].record["method"]["id"]), np.arange(len(members)), means)
+            means = np.array([run.record.values(MEASURE) for _, run in members]).T
+            curve = Curve(title_of(members[0][1].record.method.id), np.arange(len(members)), means)
             shown = tuple(label for label, _ in members)
             panel = Panel(
                 f"{dataset_title(dataset)}: {family or study.title}",

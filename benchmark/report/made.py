@@ -23,11 +23,11 @@ def caption_of(runs: Mapping[str, StoredRun]) -> list[str]:
     records = [run.record for run in runs.values()]
     if not records:
         return []
-    seeds = sorted({len(record["seeds"]) for record in records})
+    seeds = sorted({len(record.seeds) for record in records})
     of_seeds = "one seed" if seeds == [1] else f"{' or '.join(map(str, seeds))} seeds"
-    sources = sorted({record["dataset"]["source"].replace("standin", "STAND-IN") for record in records})
-    profiles = sorted({record["profile"] for record in records})
-    date = max(str(record["started"]) for record in records)[:10]
+    sources = sorted({record.dataset.source.replace("standin", "STAND-IN") for record in records})
+    profiles = sorted({record.profile for record in records})
+    date = max(record.started for record in records)[:10]
     return [
         f"{' and '.join(sources)} data, {' and '.join(profiles)} profile, {of_seeds}, computed until {date}."
     ]

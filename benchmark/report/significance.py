@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.records.comparable import comparable
 from benchmark.records.store import StoredRun
-from benchmark.report.tables import Table, values_of
+from benchmark.report.tables import Table
 from benchmark.stats.paired import Paired, compare_pairs, correct
 from benchmark.stats.ranks import Ranking, rank_methods
 
@@ -41,7 +41,7 @@ def against_best(table: Table, runs: Mapping[str, StoredRun]) -> AgainstBest | N
         ``None`` with fewer than two methods.
     """
     rows = [row.line for row in table.rows if row.line.record is not None]
-    found = {line.label: runs[line.record["key"]] for line in rows if line.record is not None}
+    found = {line.label: runs[line.record.key] for line in rows if line.record is not None}
     if len(found) < 2:
         return None
     comparable([run.record for run in found.values()])
@@ -53,7 +53,7 @@ def against_best(table: Table, runs: Mapping[str, StoredRun]) -> AgainstBest | N
 
 def queries(run: StoredRun, measure: str) -> NDArray[np.float64]:
     """Average precision of every query of every direction, ``(seeds, queries)``; every query counts alike."""
-    arrays = run.arrays(*(f"ap/{measure}/{direction}" for direction in run.record["chance"]))
+    arrays = run.arrays(*(f"ap/{measure}/{direction}" for direction in run.record.directions))
     return np.concatenate(list(arrays.values()), axis=1, dtype=np.float64)
 
 
@@ -74,7 +74,7 @@ def ranking(tables: Sequence[Table]) -> Ranking | None:
     for table in filled:
         records = {row.line.label: row.line.record for row in table.rows if row.line.record}
         for direction in table.columns[:-1]:
-            blocks.append([float(np.mean(values_of(records[n], direction, table.measure))) for n in labels])
+            blocks.append([records[n].mean(table.measure, direction) for n in labels])
     if len(labels) < 3 or len(blocks) < 2:
         return None
     return rank_methods(labels, blocks)

@@ -10,7 +10,9 @@ from typing import Any
 
 from benchmark.disk import published_folder
 from benchmark.errors import BenchmarkError
-from benchmark.report.published import MEASURE, why_not_comparable
+from benchmark.records.comparable import why_not_comparable
+from benchmark.records.record import AVERAGE, RunRecord
+from benchmark.report.published import MEASURE
 from benchmark.runs.spec import RunSpec
 from benchmark.studies.batch import Done
 from benchmark.studies.file import Study, Variant
@@ -46,7 +48,7 @@ def summarise(
     lines = [f"{reason}; without numbers: {', '.join(labels)}" for reason, labels in missing.items()]
     if not records:
         raise BenchmarkError(f"study {study.name}: no row has numbers: {'; '.join(lines)}")
-    first = next(iter(records.values()))
+    first = next(iter(records.values())).to_json()
     rows = [_row(study, spec, each, folder) for each in done if each.outcome is not None]
     published = {row["label"]: row["published"] for row in rows}
     return {
@@ -69,7 +71,7 @@ def _row(study: Study, spec: RunSpec, done: Done, folder: Path | None) -> dict[s
     variant, outcome = done.variant, done.outcome
     assert outcome is not None, "only rows with numbers"
     record = outcome.run.record
-    reason = why_not_comparable({**record, "recipe": {}})  # the study's own changes are the published ones
+    reason = why_not_comparable(record, ignore=("recipe",))  # the study's own changes are the published ones
     if spec.overrides:
         reason = ", ".join(filter(None, (reason, "changed with --set")))
     return {
@@ -78,16 +80,16 @@ def _row(study: Study, spec: RunSpec, done: Done, folder: Path | None) -> dict[s
         "certainty": variant.certainty,
         "method": variant.method,
         "set": list(variant.changes),
-        "key": record["key"],
+        "key": record.key,
         "stored": str(outcome.run.folder),
         "cached": outcome.cached,
-        "results": record["results"][MEASURE],
-        "average": record["averages"][MEASURE],
-        "map@50": record["averages"]["map@50"],
-        "published": {} if reason else printed(study, variant, record["dataset"]["id"], folder),
+        "results": record.results[MEASURE],
+        "average": record.values(MEASURE),
+        "map@50": record.values("map@50"),
+        "published": {} if reason else printed(study, variant, record.dataset.id, folder),
         "not_comparable": reason,
-        "seconds": record["timings"]["total"],
-        "warnings": record["warnings"],
+        "seconds": record.timings["total"],
+        "warnings": list(record.warnings),
     }
 
 
@@ -104,17 +106,17 @@ def printed(study: Study, variant: Variant, dataset: str, folder: Path | None = 
         for row in csv.DictReader(file):
             if all(row.get(column) == value for column, value in wanted.items()):
                 way = row[about["direction"]]
-                numbers["avg" if way in AVERAGES else way] = float(row[about["value"]])
+                numbers[AVERAGE if way in AVERAGES else way] = float(row[about["value"]])
     return numbers
 
 
 def _ordering(
-    pair: tuple[str, str], records: Mapping[str, Any], published: Mapping[str, Mapping[str, float]]
+    pair: tuple[str, str], records: Mapping[str, RunRecord], published: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """Whether the first row is better than the second by average, seed by seed."""
-    ours = [records[label]["averages"][MEASURE] for label in pair]
+    ours = [records[label].values(MEASURE) for label in pair]
     differences = [a - b for a, b in zip(*ours, strict=True)]
-    theirs = [published[label].get("avg") for label in pair]
+    theirs = [published[label].get(AVERAGE) for label in pair]
     return {
         "better": pair[0],
         "worse": pair[1],

@@ -1,8 +1,7 @@
 """Tables: rows of runs, columns of directions, every number with its spread and the published one.
 
 A table is worked out here and laid out elsewhere (:mod:`benchmark.report.formats`). Runs of one table agree
-in data, profile and everything else that numbers depend on; those that do not are refused with the field
-named.
+in data, profile and whatever else numbers depend on; those that do not are refused with the field named.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from benchmark.records.comparable import comparable
-from benchmark.report.published import why_not_comparable
+from benchmark.records.comparable import common_words, comparable, why_not_comparable
+from benchmark.records.record import AVERAGE, RunRecord
 from benchmark.stats.intervals import MARGIN, ROUNDING, Equivalence, Interval, equivalence, interval
 
-AVERAGE = "avg"
 DEFINITION = (
     "MAP@k is the mean over all queries of the sum of the precision at the ranks of the relevant items found "
     "within k, divided by their number (0 if there is none)"
@@ -38,7 +36,7 @@ class Line:
     """
 
     label: str
-    record: Mapping[str, Any] | None
+    record: RunRecord | None
     published: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     reason: str = ""
@@ -126,7 +124,7 @@ def build(
     judge: bool = True,
     margin: float = MARGIN,
     notes: Sequence[str] = (),
-    incomparable: Callable[[Mapping[str, Any]], str] = why_not_comparable,
+    incomparable: Callable[[RunRecord], str] = why_not_comparable,
 ) -> Table:
     """Work out a table.
 
@@ -148,7 +146,7 @@ def build(
         comparable(records)
     first = records[0] if records else None
     printed = dict.fromkeys(column for line in lines for column in line.published)
-    directions = list(first["chance"]) if first else [column for column in printed if column != AVERAGE]
+    directions = list(first.directions) if first else [column for column in printed if column != AVERAGE]
     columns = (*directions, AVERAGE)
     reason = ", ".join(dict.fromkeys(filter(None, map(incomparable, records))))
     if first is not None and not judge:
@@ -159,19 +157,19 @@ def build(
         for each, place in zip(cells, places([m.mean if m else None for m in means]), strict=True):
             each[column] = Cell(each[column].ours, each[column].published, each[column].verdict, place)
     theirs = {column: places([line.published.get(column) for line in lines]) for column in columns}
-    chance = dict(first["chance"]) if first else {}
+    chance = dict(first.chance) if first else {}
     return Table(
         name=name,
         title=title,
         measure=measure,
         facts=_facts(records),
-        modalities=tuple(first["modalities"]) if first else _modalities(directions),
+        modalities=first.modalities if first else _modalities(directions),
         columns=columns,
         rows=tuple(
             Row(line, each, {column: theirs[column][number] for column in columns})
             for number, (line, each) in enumerate(zip(lines, cells, strict=True))
         ),
-        chance=chance | ({AVERAGE: fmean(chance.values())} if chance else {}),
+        chance=chance | ({AVERAGE: first.mean_chance} if first else {}),
         comparable=reason,
         notes=(*notes, *_printed_averages(lines, directions)),
     )
@@ -186,13 +184,6 @@ def places(values: Sequence[float | None]) -> list[int]:
     return [best.index(value) + 1 if value in best else 0 for value in shown]
 
 
-def values_of(record: Mapping[str, Any], column: str, measure: str) -> list[float]:
-    """The numbers of a column, one per seed."""
-    if column == AVERAGE:
-        return list(record["averages"][measure])
-    return list(record["results"][measure][column])
-
-
 def _cells(
     line: Line, columns: Sequence[str], measure: str, margin: float, *, judged: bool
 ) -> dict[str, Cell]:
@@ -202,7 +193,7 @@ def _cells(
         if line.record is None:
             cells[column] = Cell(None, published)
             continue
-        values = values_of(line.record, column, measure)
+        values = line.record.values(measure, column)
         verdict = None
         if judged and published is not None:
             verdict = equivalence(values, published, margin)
@@ -210,26 +201,25 @@ def _cells(
     return cells
 
 
-def _facts(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _facts(records: Sequence[RunRecord]) -> dict[str, Any]:
     if not records:
         return {}
     first = records[0]
-    seeds = sorted({tuple(record["seeds"]) for record in records})
+    seeds = sorted({record.seeds for record in records})
     return {
-        "dataset": first["dataset"]["id"],
-        "dataset_title": first["dataset"]["title"],
-        "source": first["dataset"]["source"],
-        "split": first["dataset"]["split"],
-        "fingerprint": first["dataset"]["fingerprint"],
+        "dataset": first.dataset.id,
+        "dataset_title": first.dataset.title,
+        "source": first.dataset.source,
+        "split": first.split,
+        "fingerprint": first.dataset.fingerprint,
         "seeds": seeds,
-        "date": max(str(record["started"]) for record in records)[:10],
-        "versions": sorted({record["versions"]["suite"] for record in records}),
-        "torch": sorted({record["versions"]["torch"] for record in records}),
-        "commits": sorted({str(record["versions"]["commit"])[:12] for record in records}),
-        "devices": sorted({record["device"]["type"] for record in records}),
-        "label_noise": first.get("label_noise"),
-        "leave_own_out": bool(first.get("leave_own_out")),
-        **{name: first[name] for name in ("profile", "precision", "scaling", "modalities")},
+        "date": max(record.started for record in records)[:10],
+        "versions": sorted({record.versions["suite"] for record in records}),
+        "torch": sorted({record.versions["torch"] for record in records}),
+        "commits": sorted({str(record.versions.get("commit"))[:12] for record in records}),
+        "devices": sorted({record.device["type"] for record in records}),
+        "words": common_words(records),
+        **{name: getattr(first, name) for name in ("profile", "precision", "scaling", "modalities")},
     }
 
 
@@ -270,8 +260,7 @@ def caption(table: Table) -> str:
         f"split {facts['split']}" if facts["split"] else "",
         f"modalities {', '.join(facts['modalities'])}",
         f"{facts['scaling']} features, {facts['precision']} on {' and '.join(facts['devices'])}",
-        "every query without its own item in the database" if facts["leave_own_out"] else "",
-        f"training labels with noise {facts['label_noise']}" if facts["label_noise"] else "",
+        *facts["words"],
         f"computed until {facts['date']} with version {', '.join(facts['versions'])}",
     ]
     return "; ".join(filter(None, parts)) + f". {DEFINITION}."

@@ -26,6 +26,7 @@ from benchmark.evaluation.scoring import (
     score,
     tie_warnings,
 )
+from benchmark.records.record import RunRecord
 from benchmark.runs.parts import Part, extensions, gather, part_run
 from benchmark.runs.plan import Plan
 from benchmark.runs.prepare import prepare
@@ -35,7 +36,7 @@ from benchmark.runs.recipe import RESERVED
 if TYPE_CHECKING:
     from benchmark.runs.reporter import Reporter
 
-Computed = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+Computed = tuple[RunRecord, dict[str, NDArray[Any]]]
 
 
 def compute(
@@ -112,8 +113,8 @@ def compute(
     record["rows"] = {split.name: {m.name: len(m) for m in split} for split in (train, val, test)}
     record["config"] = plain(asdict(method.config))
     record["warnings"] = extensions(plan, modalities)
-    record, arrays = finish(record, run, scores, timings, reporter)
-    return record, arrays | noise
+    finished, arrays = finish(record, run, scores, timings, reporter)
+    return finished, arrays | noise
 
 
 def fit(plan: Plan, train: Split, val: Split, run: Run, timings: dict[str, float]) -> list[Retriever]:
@@ -164,4 +165,6 @@ def finish(
         arrays[f"precision/{direction}"] = curves.astype(np.float32)
         arrays[f"top/{direction}"] = np.stack([as_array(one.first) for one in per_seed])
         arrays[f"top_score/{direction}"] = np.stack([as_array(one.first_scores) for one in per_seed])
-    return record, arrays | {f"method/{name}": as_array(value) for name, value in run.arrays.items()}
+    return RunRecord.from_json(record), arrays | {
+        f"method/{name}": as_array(value) for name, value in run.arrays.items()
+    }

@@ -2,7 +2,7 @@
 
 What is in the key: method id and version, resolved hyper-parameters (``--set`` and the subsample sizes
 included; of a file that one names, the content), dataset id and data fingerprint, protocol, metric version,
-schema version, and the options of the run whose declaration says so (:mod:`benchmark.runs.spec`). What is
+key version, and the options of the run whose declaration says so (:mod:`benchmark.runs.spec`). What is
 not: the device and how the seeds are trained (together or alone), because they change a result by rounding
 only; both are recorded with the run.
 """
@@ -22,12 +22,14 @@ from benchmark.core.dataset import Located, find_dataset, make_dataset
 from benchmark.core.info import MethodInfo
 from benchmark.core.registry import METHODS, Entry, available
 from benchmark.errors import RecipeError
-from benchmark.records.record import SCHEMA
 from benchmark.runs.fingerprints import Known, recall
 from benchmark.runs.profile import DEFAULT_SEEDS, choose_device, choose_profile
 from benchmark.runs.recipe import ROWS, Recipe, resolve
 from benchmark.runs.spec import RunSpec, in_key
 
+KEY_VERSION = 2
+"""Stands in every key as ``schema``; another number would make every stored run one that has to be computed
+again, so it is not that of the record's layout, which may change while the runs stay what they are."""
 FILE = "file:"
 """How a hyper-parameter names a file."""
 
@@ -87,7 +89,7 @@ class Plan:
         if self.known is None:
             return None
         content = {
-            "schema": SCHEMA,
+            "schema": KEY_VERSION,
             "metric_version": metric_version(),
             "method": [self.method.id, self.method.info.version],
             "protocol": self.method.info.group,

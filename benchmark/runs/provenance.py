@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmark.core.data import MultimodalData
 from benchmark.disk import checkout
-from benchmark.records.record import SCHEMA
+from benchmark.records.document import SCHEMA
 from benchmark.runs.plan import Plan, metric_version, protocol
 from benchmark.runs.spec import comparability, recorded
 
@@ -34,15 +34,17 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
     """
     request, located = plan.located.request, plan.located
     fingerprint = data.fingerprint()
-    special, (options, words) = comparability(plan.settled), recorded(plan.settled)
+    alike, (options, words) = comparability(plan.settled), recorded(plan.settled)
+    if plan.method.info.pairwise:
+        options.pop("pairwise", None)  # the publication runs it so: to ask for it changes nothing
     return {
-        **special,
+        **alike,
         "schema": SCHEMA,
         "comparability": {
             "fingerprint": fingerprint,
             "metric_version": metric_version(),
             "schema": SCHEMA,
-            **special,
+            **alike,
         },
         "options": options,
         "words": words,

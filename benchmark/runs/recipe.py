@@ -26,37 +26,20 @@ import dataclasses
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.registry import Entry
 from benchmark.errors import RecipeError, UnknownNameError
+from benchmark.records.record import SET, VARIANT, Value
 from benchmark.runs.profile import DEFAULT_ROWS
 
 LAYERS = ("paper", "quick")
 ROWS = "subsample"
 """Reserved name: rows per modality kept for training and validation, 0 for all; the runner applies it."""
-VARIANT = "variant"
-"""Reserved name: which variant of the recipe is used, where it is not the recommended one."""
 RECOMMENDED = "recommended"
 RESERVED = (ROWS, VARIANT)
-"""Names in a recipe that are not handed to the method."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """One resolved hyper-parameter.
-
-    Attributes:
-        value: A TOML value (number, string, boolean, list, or table, e.g. one number per modality).
-        source: Who says so: a section of the paper, a file of the public code, a deduction.
-        origin: The layer that set it: ``paper``, ``quick.xmedia``, ``--set``, ``method default``, ...
-    """
-
-    value: Any
-    source: str
-    origin: str
+"""Names in a recipe that are not handed to the method: rows, and the variant where one was chosen."""
 
 
 Recipe = dict[str, Value]
@@ -92,9 +75,9 @@ def resolve(method: Entry, dataset: str, profile: str, overrides: Sequence[str] 
             values[name] = defaults[name]
         changed = _override(values[name].value, keys, given, text)
         if changed != values[name].value:  # what is set to what it is anyway is not changed
-            values[name] = Value(changed, "command line", "--set")
+            values[name] = Value(changed, "command line", SET)
     if variant != RECOMMENDED:
-        values[VARIANT] = Value(variant, "command line", "--set")
+        values[VARIANT] = Value(variant, "command line", SET)
     return values
 
 

@@ -136,6 +136,7 @@ class RunSpec:
         help="Train seeds together, alone, or auto.",
         choices=("auto", "together", "alone"),
         in_key="never",
+        recorded=False,
         may_differ=True,
     )
     leave_own_out: bool = option(
@@ -154,7 +155,7 @@ class RunSpec:
         0.0,
         help="Share of the training labels to draw anew, 0 to 1.",
         check=_check_share,
-        words="{0[ratio]:.0%} of the training labels drawn anew ({0[mode]})",
+        words="{0[ratio]:.0%} of the training labels drawn anew ({0[mode]}, seed {0[seed]})",
         part="ratio",
     )
     label_noise_mode: str = option(

@@ -139,8 +139,8 @@ def measured_seconds(store: Store) -> Measured:
     found: dict[tuple[str, str, str], list[float]] = {}
     for run in store.all()[0]:
         record = run.record
-        facts = record["method"]["id"], record["dataset"]["id"], record["profile"]
-        found.setdefault(facts, []).append(record["timings"]["total"] / len(record["seeds"]))
+        facts = record.method.id, record.dataset.id, record.profile
+        found.setdefault(facts, []).append(record.timings["total"] / len(record.seeds))
     return {facts: fmean(seconds) for facts, seconds in found.items()}
 
 

@@ -9,20 +9,23 @@ This module does not import torch: folds that are stored already are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
 
 from benchmark.core.dataset import find_dataset
 from benchmark.errors import BenchmarkError
-from benchmark.records.comparable import FOLD_FIELDS, fold_terms
+from benchmark.records.comparable import FOLDS, difference
+from benchmark.records.record import RunRecord
 from benchmark.records.store import Store
 from benchmark.runs.reporter import Once, Reporter, Silent
 from benchmark.runs.runner import Outcome, execute
 from benchmark.runs.spec import RunSpec
 
 ALL = "all"
+COMMON = ("method", "profile", "seeds", "precision", "scaling", "modalities", "options", "words")
+"""What is said once of all folds, as their records name it."""
 
 
 def fold_specs(spec: RunSpec) -> tuple[RunSpec, ...]:
@@ -76,8 +79,9 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     records = [outcome.run.record for outcome in outcomes]
     _check(records)
     first = records[0]
-    measures, directions = list(first["results"]), list(first["chance"])
-    queries = {way: [record["sizes"][way]["queries"] for record in records] for way in directions}
+    whole, options = first.to_json(), first.options
+    measures, directions = list(first.results), first.directions
+    queries = {way: [record.sizes[way]["queries"] for record in records] for way in directions}
     names = [f"ap/{measure}/{way}" for measure in measures for way in directions]
     arrays = [outcome.run.arrays(*names) for outcome in outcomes]
     results: dict[str, dict[str, Any]] = {}
@@ -87,22 +91,19 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         for way in directions:
             totals = [fold[f"ap/{measure}/{way}"].sum(axis=1, dtype="float64") for fold in arrays]
             seeds = (sum(totals) / sum(queries[way])).tolist()
-            splits = [fmean(record["results"][measure][way]) for record in records]
+            splits = [record.mean(measure, way) for record in records]
             results[measure][way] = _summary(seeds, splits)
         columns = zip(*(each["per_seed"] for each in results[measure].values()), strict=True)
-        splits = [fmean(record["averages"][measure]) for record in records]
+        splits = [record.mean(measure) for record in records]
         averages[measure] = _summary([fmean(column) for column in columns], splits)
-    chance = {
-        way: _weighted([record["chance"][way] for record in records], queries[way]) for way in directions
-    }
+    chance = {way: _weighted([record.chance[way] for record in records], queries[way]) for way in directions}
     return {
-        "method": first["method"],
-        "dataset": {name: first["dataset"][name] for name in ("id", "title", "source")},
-        **{name: first[name] for name in FOLD_FIELDS[1:]},
-        "leave_own_out": bool(first.get("leave_own_out")),
-        "pairwise": first.get("protocol") == "pairwise",
-        "label_noise": first.get("label_noise", {}),
-        "splits": [record["dataset"]["split"] for record in records],
+        **{name: whole[name] for name in COMMON},
+        "dataset": {name: whole["dataset"][name] for name in ("id", "title", "source")},
+        "leave_own_out": options.get("leave_own_out", False),
+        "pairwise": first.is_pairwise,
+        "label_noise": options.get("label_noise", {}),
+        "splits": [record.split for record in records],
         "results": results,
         "averages": averages,
         "chance": chance,
@@ -111,16 +112,14 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _check(records: Sequence[Mapping[str, Any]]) -> None:
+def _check(records: Sequence[RunRecord]) -> None:
     """Refuse to pool what differs in more than the fold."""
-    first = fold_terms(records[0])
+    first = records[0]
     for record in records[1:]:
-        other = fold_terms(record)
-        for name in first | other:
-            if first.get(name) != other.get(name):
-                both = f"{records[0]['dataset']['split']} and {record['dataset']['split']}"
-                raise BenchmarkError(f"--split {ALL}: splits {both} differ in {name}; they cannot be pooled")
-    if len({record["key"] for record in records}) < len(records):
+        if name := difference(first, record, FOLDS):
+            both = f"{first.split} and {record.split}"
+            raise BenchmarkError(f"--split {ALL}: splits {both} differ in {name}; they cannot be pooled")
+    if len({record.key for record in records}) < len(records):
         raise BenchmarkError(f"--split {ALL}: two splits hold the same data; they are not folds of one whole")
 
 
@@ -133,7 +132,7 @@ def _weighted(values: Sequence[float], weights: Sequence[int]) -> float:
 
 
 def _run(outcome: Outcome) -> dict[str, Any]:
-    record = outcome.run.record
+    record = outcome.run.record.to_json()
     kept = ("key", "results", "averages", "chance", "sizes", "warnings", "timings", "device")
     about = {"split": record["dataset"]["split"], "fingerprint": record["dataset"]["fingerprint"]}
     stored = {"stored": str(outcome.run.folder), "cached": outcome.cached}

@@ -68,7 +68,7 @@ def execute_study(
         try:
             one = variant_spec(variant, spec)
             outcome = execute(one, store, once, force=force and make_plan(one).key() not in fresh)
-            key = str(outcome.run.record["key"])
+            key = outcome.run.record.key
             done.append(Done(variant, replace(outcome, cached=outcome.cached and key not in fresh)))
             if not outcome.cached:
                 fresh.add(key)  # a second row of the same run reads it, with --force too

@@ -36,7 +36,7 @@ def test_the_list_stays_and_has_commands_beside_it(store, call, capsys):
     assert code == 0
     assert run.folder.name in out
     document = json.loads(call("--json")[1])
-    assert document["runs"][0]["key"] == run.record["key"]
+    assert document["runs"][0]["key"] == run.record.key
     for wrong, line in (
         (("--json", "gc"), "put options after `gc`"),
         (("--results", "x", "rm", "y"), "put options after `rm`"),
@@ -51,9 +51,9 @@ def test_show_is_one_run_in_words(store, call):
     run = save(store, recipe__ridge__origin="--set")
     code, out, err = call("show", run.folder.name[:6])
     assert (code, err) == (0, "")
-    for part in ("Toy on Blobs", "ridge", "section 1", run.record["key"], "/data/blobs.mat", "python: 3.11"):
+    for part in ("Toy on Blobs", "ridge", "section 1", run.record.key, "/data/blobs.mat", "python: 3.11"):
         assert part in out
-    assert json.loads(call("show", run.folder.name, "--json")[1])["results"] == run.record["results"]
+    assert json.loads(call("show", run.folder.name, "--json")[1])["results"] == run.record.results
     assert call("show", "ffff")[0] == 2
 
 
@@ -104,13 +104,13 @@ def test_rm_says_what_it_removed(store, call):
     assert call("rm", a.folder.name[:9], b.folder.name)[1] == "".join(
         f"removed {run.folder.name}: toy on blobs\n" for run in (a, b)
     )
-    assert json.loads(call("rm", c.folder.name, "--json")[1]) == {"removed": [c.record["key"]]}
+    assert json.loads(call("rm", c.folder.name, "--json")[1]) == {"removed": [c.record.key]}
     assert store.all()[0] == []
 
 
 def test_gc_says_how_many_bytes(store, call):
     run = save(store)
-    phase = store.partial(run.record["key"]) / "phase.npz"
+    phase = store.partial(run.record.key) / "phase.npz"
     phase.write_bytes(b"x" * 1234)
     (store.partial("f" * 16) / "phase.npz").write_bytes(b"x" * 10)
     (store.root / "0123456789abcdef").mkdir()

@@ -282,7 +282,7 @@ def test_careless_questions_get_one_line_and_exit_code_2(world, capsys, run, nam
 
 
 def test_the_beginning_of_an_id_must_fit_one_run(world, capsys, run):
-    key = run.record["key"]
+    key = run.record.key
     shutil.copytree(run.folder, world.results / f"{key[:8]}other")
     code, _, err = world.call(capsys, *PARTED, "--run", key[:8], "3")
     assert code == 2

@@ -6,21 +6,22 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.disk import default_root
 from benchmark.errors import BenchmarkError
-from benchmark.records.record import FIELDS
 from benchmark.records.store import DamagedRecordError, Store
+from tests.stored import make_record
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
 
 
 def record(key=KEY, **changes):
-    return {name: {} for name in FIELDS} | {"schema": 1, "key": key, "started": "2025-01-01", **changes}
+    return make_record(key=key, **changes)
 
 
 ARRAYS = {"ap/map@all/image->text": np.linspace(0, 1, 7, dtype=np.float32)[None]}
@@ -38,7 +39,7 @@ def visible(store):
 
 
 def test_what_is_saved_is_found_again_exactly(store):
-    content = record(results={"map@all": {"image->text": [0.1 + 0.2, 1e-300]}})
+    content = record(chance={"image->text": 0.1 + 0.2, "text->image": 1e-300})
     saved = store.save(content, ARRAYS)
     found = store.find(KEY)
     assert found.record == saved.record == content
@@ -51,10 +52,10 @@ def test_what_is_saved_is_found_again_exactly(store):
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(store):
-    store.save(record(seeds=[1]), ARRAYS)
+    store.save(record(seeds=[1, 3]), ARRAYS)
     (store.partial(KEY) / "phase").write_text("checkpoint")
-    store.save(record(seeds=[2]), ARRAYS)
-    assert store.find(KEY).record["seeds"] == [2]
+    store.save(record(seeds=[1, 2]), ARRAYS)
+    assert store.find(KEY).record.seeds == (1, 2)
     assert [f.name for f in store.root.iterdir() if f.name != ".partial"] == [KEY[:16]]
     assert list((store.root / ".partial").iterdir()) == []
 
@@ -65,7 +66,7 @@ def test_all_is_in_order_of_time_and_names_the_damaged(store):
     (store.root / "zz").mkdir()
     (store.root / "a file").write_text("not a run")
     runs, problems = store.all()
-    assert [run.record["key"] for run in runs] == [OTHER, KEY]
+    assert [run.record.key for run in runs] == [OTHER, KEY]
     assert len(problems) == 1
     assert str(store.root / "zz") in problems[0]
     assert Store(store.root / "nowhere").all() == ([], [])
@@ -80,7 +81,7 @@ def test_all_is_in_order_of_time_and_names_the_damaged(store):
         ("record.json", b"\xff\xfe"),
         ("record.json", None),
         ("arrays.npz", None),
-        ("record.json", json.dumps(record(OTHER)).encode()),
+        ("record.json", json.dumps(record(OTHER).to_json()).encode()),
     ],
 )
 def test_a_damaged_record_is_named_in_one_line(store, file, content):
@@ -117,7 +118,7 @@ def test_pickles_are_neither_written_nor_read(store):
 
 def test_a_record_that_is_not_json_is_not_stored(store):
     with pytest.raises(ValueError, match="JSON compliant"):
-        store.save(record(results=float("nan")), ARRAYS)
+        store.save(record(notes={"loss": float("nan")}), ARRAYS)
     assert visible(store) == []
 
 
@@ -141,8 +142,8 @@ KILLED = """
     import json, os, shutil, signal, sys
     from pathlib import Path
     import numpy as np
-    from benchmark.records.record import FIELDS
     from benchmark.records.store import Store
+    from tests.stored import make_record
 
     KEY, replaced = sys.argv[2], sys.argv[3] == "True"
     store = Store(Path(sys.argv[1]))
@@ -150,16 +151,15 @@ KILLED = """
 
     def save(seed):
         found = store.find(KEY)
-        if found is None or found.record["seeds"] != [seed]:
+        if found is None or found.record.seeds != (1, seed):
             (store.partial(KEY) / "phase").write_text("checkpoint")
-            content = {name: {} for name in FIELDS} | {"key": KEY, "seeds": [seed]}
-            store.save(content, {"x": np.full(1000, float(seed))})
+            store.save(make_record(key=KEY, seeds=[1, seed]), {"x": np.full(1000, float(seed))})
 
     def state():
         found = store.find(KEY)
         if found is None:
             return None
-        seed = found.record["seeds"][0]
+        seed = found.record.seeds[1]
         assert (found.arrays("x")["x"] == np.full(1000, float(seed))).all()
         return seed
 
@@ -186,7 +186,7 @@ KILLED = """
     while code:
         shutil.rmtree(store.root / KEY[:16], ignore_errors=True)
         if replaced:
-            save(1)
+            save(3)
         moment += 1
         code = attempt(moment)
         after_kill = state()
@@ -200,7 +200,7 @@ KILLED = """
 @pytest.mark.parametrize("replaced", [False, True])
 def test_kill_at_any_step_leaves_a_whole_record_or_none(tmp_path, replaced):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "runs"), KEY, str(replaced)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     *killed, last = result["story"]
@@ -208,10 +208,10 @@ def test_kill_at_any_step_leaves_a_whole_record_or_none(tmp_path, replaced):
     assert last == [0, 2, 0, 2]
     for code, after_kill, again, at_last in killed:
         assert code == -9
-        assert after_kill in ((None, 1, 2) if replaced else (None, 2))
+        assert after_kill in ((None, 3, 2) if replaced else (None, 2))
         assert (again, at_last) == (0, 2)  # the next identical command completes
     states = [step[1] for step in killed]
-    assert states[0] == (1 if replaced else None)
+    assert states[0] == (3 if replaced else None)
     assert 2 in states  # killed after the rename: the record is there and whole
     assert result["names"] == [KEY[:16]]
 

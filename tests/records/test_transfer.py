@@ -16,6 +16,7 @@ from benchmark.errors import BenchmarkError
 from benchmark.records import checks as valid
 from benchmark.records import transfer
 from benchmark.records.checks import check_run
+from benchmark.records.record import RunRecord
 from benchmark.records.store import Store
 from benchmark.records.transfer import choose, export_runs, import_runs
 from tests.stored import make_run, save
@@ -96,7 +97,7 @@ def test_what_is_exported_is_imported_exactly(store, there, file):
     assert found.added == tuple(names)
     assert everything(store) == everything(there)
     assert import_runs(store, file).present == tuple(names)
-    assert store.find(runs[0].record["key"]).record == runs[0].record
+    assert store.find(runs[0].record.key).record == runs[0].record
     with zipfile.ZipFile(file) as archive:
         manifest = json.loads(archive.read("manifest.json"))
         assert [e.filename for e in archive.infolist()][-1] == "manifest.json"
@@ -130,7 +131,7 @@ def test_export_overwrites_nothing_and_leaves_nothing_half_written(there, file, 
 def test_runs_are_chosen_by_name_or_by_method_and_dataset(there):
     a, b = save(there, "a", method="drcl"), save(there, "b", dataset="balls")
     warned = []
-    assert choose(there, [a.record["key"][:9], a.folder.name], "", "", warned.append)[0].folder == a.folder
+    assert choose(there, [a.record.key[:9], a.folder.name], "", "", warned.append)[0].folder == a.folder
     assert [r.folder for r in choose(there, [], "drcl", "", warned.append)] == [a.folder]
     assert [r.folder for r in choose(there, [], "", "balls", warned.append)] == [b.folder]
     assert len(choose(there, [], "", "", warned.append)) == 2
@@ -149,10 +150,10 @@ def test_runs_are_chosen_by_name_or_by_method_and_dataset(there):
 
 def test_another_machines_time_and_paths_are_no_difference(store, there, file):
     ours = save(store)
-    other = {"started": "2026", "timings": {"total": 9.0}, "device": {"type": "cuda"}}
+    other = {"started": "2026", "timings": {"total": 9.0}, "device__type": "cuda"}
     export_runs([save(there, **other, dataset__files=["/elsewhere"])], file)
     assert import_runs(store, file).present == (ours.folder.name,)
-    assert store.find(ours.record["key"]).record["started"] == ours.record["started"]
+    assert store.find(ours.record.key).record.started == ours.record.started
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_another_machines_time_and_paths_are_no_difference(store, there, file):
         ({"precision": "tf32"}, "precision"),
         ({"method__version": 2}, "method.version"),
         ({"recipe__ridge__value": 3.0}, "recipe.ridge"),
-        ({"label_noise": {"ratio": 0.2}}, "label_noise"),
+        ({"options": {"label_noise": {"ratio": 0.2}}}, "label_noise"),
     ],
 )
 def test_other_content_under_a_key_is_refused_by_name(store, there, file, changes, field):
@@ -174,22 +175,22 @@ def test_other_content_under_a_key_is_refused_by_name(store, there, file, change
     assert f"run {old.folder.name} is stored here with another {field};" in line
     kept = import_runs(store, file, "keep")
     assert (kept.kept, kept.added) == ((old.folder.name,), (added.folder.name,))
-    assert store.find(old.record["key"]).record == old.record
+    assert store.find(old.record.key).record == old.record
     replaced = import_runs(store, file, "replace")
     assert (replaced.replaced, replaced.present) == ((old.folder.name,), (added.folder.name,))
-    assert store.find(old.record["key"]).record == new.record
+    assert store.find(old.record.key).record == new.record
 
 
 def test_another_array_is_a_difference_and_another_packing_is_none(store, there, file):
-    record, arrays = make_run()
+    document, arrays = make_run()
     for each, more in ((store, {"method/prior": np.ones(3)}), (there, {"method/prior": np.zeros(3)})):
         each.prepare()
-        each.save(record, arrays | more)
-    export_runs([there.find(record["key"])], file)
+        each.save(RunRecord.from_json(document), arrays | more)
+    export_runs([there.find(document["key"])], file)
     assert "another array method/prior;" in refused(store, file)
-    folder = there.folder(record["key"])
+    folder = there.folder(document["key"])
     np.savez(folder / "arrays.npz", **arrays, **{"method/prior": np.ones(3)})
-    export_runs([there.find(record["key"])], file, replace=True)
+    export_runs([there.find(document["key"])], file, replace=True)
     assert import_runs(store, file).present == (folder.name,)
 
 
@@ -198,7 +199,7 @@ def test_a_damaged_run_is_replaced(store, there, file):
     export_runs([save(there)], file)
     (run.folder / "record.json").write_text("{")
     assert import_runs(store, file).replaced == (run.folder.name,)
-    assert store.find(run.record["key"]).record == run.record
+    assert store.find(run.record.key).record == run.record
 
 
 class Interruption:
@@ -239,7 +240,7 @@ def test_an_interruption_at_any_step_leaves_whole_runs_only(store, there, file, 
         assert not list(store.root.glob(".import*"))
         if not finished:
             for run in runs:
-                store.remove(run.record["key"])
+                store.remove(run.record.key)
     assert states == sorted(states)
     assert set(states) == {0, 1, 2}
     assert everything(store) == whole
@@ -370,39 +371,19 @@ def test_another_hash_is_refused(store, file):
 
 
 WRONG = {
-    "schema 99": {"schema": 99},
+    "record.json: 'profile' is not one of": {"profile": None},
     "its key starts with cccc": {"key": "c" * 64},
-    "'key' is not a hash": {"key": "zz"},
-    "'comparability.fingerprint' is another": {"comparability__fingerprint": "0"},
-    "'comparability.schema' is another": {"comparability__schema": 99},
-    "'dataset.source' is not one of": {"dataset__source": "<script>"},
-    "'profile' is not one of": {"profile": None},
-    "'method.title' is not a text": {"method__title": 3},
-    "'modalities' is no list": {"modalities": "image"},
-    "'results.map@all' has other directions": {"modalities": ["image", "text", "audio"]},
-    "'seeds' is no list": {"seeds": []},
-    "'averages.map@all' is not one number per seed": {"averages__map@all": [0.1]},
-    "'averages.map@50' is not the mean": {"averages__map@50": [0.9, 0.9]},
     "'results.map@all.image->text' is not the mean of its arrays": {
         "results__map@all": {"image->text": [0.9, 0.9], "text->image": [0.1, 0.1]},
         "averages__map@all": [0.5, 0.5],
     },
-    "'recipe' has an entry": {"recipe": {"ridge": 3}},
-    "'chance' is no number": {"chance": {"image->text": "x", "text->image": 0.1}},
     "is not (2, 9) numbers": {"sizes": {"image->text": {"queries": 9}, "text->image": {"queries": 9}}},
-    "no 'timings'": {},
 }
 
 
 @pytest.mark.parametrize("line", WRONG)
 def test_a_record_that_is_not_sound_is_refused_by_field(store, file, line):
-    runs = contents(**WRONG[line])
-    if not WRONG[line]:
-        (name, (text, arrays)) = next(iter(runs.items()))
-        record = json.loads(text)
-        del record["timings"]
-        runs = {name: (json.dumps(record).encode(), arrays)}
-    pack(file, runs | contents("b"))
+    pack(file, contents(**WRONG[line]) | contents("b"))
     assert line in refused(store, file)
 
 

@@ -67,8 +67,8 @@ def file(path, content="x" * 10, days=0):
 
 def test_runs_are_removed_by_the_beginning_of_their_key(store):
     a, b, c = (save(store, name) for name in "abc")
-    file(store.partial(a.record["key"]) / "phase.npz")
-    removed = remove_runs(store, [a.record["key"][:8], b.folder.name, a.folder.name])
+    file(store.partial(a.record.key) / "phase.npz")
+    removed = remove_runs(store, [a.record.key[:8], b.folder.name, a.folder.name])
     assert [run.folder for run in removed] == [a.folder, b.folder]
     assert [run.folder for run in store.all()[0]] == [c.folder]
     assert not any(".new" in name or "phase" in name for name in names(store))
@@ -82,7 +82,7 @@ def test_removal_is_all_or_nothing(store, holder):
     ):
         with pytest.raises(BenchmarkError, match=line):
             remove_runs(store, keys)
-    holder(b.record["key"])
+    holder(b.record.key)
     with pytest.raises(BenchmarkError, match=f"run {b.folder.name} is being worked on"):
         remove_runs(store, [a.folder.name, b.folder.name])
     assert len(store.all()[0]) == 2
@@ -96,7 +96,7 @@ def test_a_run_killed_in_removal_is_whole_or_gone(store, monkeypatch):
         )
         with pytest.raises(KeyboardInterrupt):
             remove_runs(store, [run.folder.name])
-    assert store.find(run.record["key"]) is None
+    assert store.find(run.record.key) is None
     assert [each.what for each in collect(store).removed] == ["leftover", "lock of no run"]
     assert names(store) == [".locks"]
 
@@ -203,7 +203,7 @@ def test_a_run_that_was_about_to_be_replaced_is_put_back(store):
     assert left.exists()
     found = collect(store)
     assert (found.restored, found.removed) == ((run.folder.name,), ())
-    assert store.find(run.record["key"]).record == run.record
+    assert store.find(run.record.key).record == run.record
     (store.root / left.name).mkdir()
     assert [each.path for each in collect(store).removed] == [left]  # the run is there: this is a leftover
 

@@ -110,12 +110,12 @@ def two_runs(root):
     """Two runs, one better on every query."""
     better = store_run(root, make_record("drcl", ((0.5, 0.4), (0.5, 0.4))), seed=1)
     worse = store_run(root, make_record("sdml", ((0.4, 0.3), (0.4, 0.3))), seed=1)
-    return {run.record["key"]: run for run in (better, worse)}
+    return {run.record.key: run for run in (better, worse)}
 
 
 def test_significance_is_paired_over_queries(tmp_path):
     runs = two_runs(tmp_path)
-    lines = [Line(run.record["method"]["title"], run.record) for run in runs.values()]
+    lines = [Line(run.record.method.title, run.record) for run in runs.values()]
     [one] = against_best(build("t", "T", lines), runs).comparisons
     assert (one.a, one.b, one.queries) == ("DRCL", "SDML", 80)
     assert one.difference == pytest.approx(0.1)
@@ -128,7 +128,7 @@ def test_ranks_leave_out_what_is_missing_somewhere():
     maps = {"a": 0.5, "b": 0.4, "c": 0.3, "d": 0.2}
     full = [Line(name, make_record(name, ((m, m),))) for name, m in maps.items()]
     other = [
-        replace(line, record={**line.record, "dataset": {**line.record["dataset"], "id": "x"}})
+        replace(line, record=replace(line.record, dataset=replace(line.record.dataset, id="x")))
         for line in full
     ]
     other[3] = Line("d", None, reason="refused")
@@ -159,7 +159,7 @@ def test_a_precision_recall_figure_takes_its_curves_from_records(tmp_path, monke
     runs = two_runs(tmp_path / "runs")
     store = Store(tmp_path / "runs")
     monkeypatch.setattr("benchmark.report.kinds.method_entries", lambda *_: (None, {
-        run.record["method"]["id"]: type("E", (), {"run": run}) for run in runs.values()}))  # fmt: skip
+        run.record.method.id: type("E", (), {"run": run}) for run in runs.values()}))  # fmt: skip
     item = Item("figure2", "curves", "PR", ("wikipedia",), directions=("image->text",))
     made = make(item, Options(RunSpec("", ""), store, tmp_path))
     [panel] = made.panels["figure2"]
@@ -182,7 +182,7 @@ def test_the_estimate_comes_from_a_run_like_it(world, capsys):
     assert estimate(plan, measured_seconds(store)) is None
     world.json(capsys, "run", "--method", "toy", "--dataset", "blobs")
     [run] = store.all()[0]
-    seconds = run.record["timings"]["total"]
+    seconds = run.record.timings["total"]
     three = make_plan(RunSpec("toy", "blobs", seeds=(1, 2, 3)))
     assert estimate(three, measured_seconds(store)) == pytest.approx(3 * seconds)
     (world.folder / "timings.csv").write_text(timings(store).replace(f"{seconds:.1f}", "7.5"))

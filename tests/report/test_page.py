@@ -22,8 +22,8 @@ def page_file(tmp_path):
     maps = {"drcl": 0.5, "sdml": 0.4, "mars": 0.45}
     runs = [store_run(tmp_path / "r", make_record(n, ((m, m - 0.1),) * 2), seed=1) for n, m in maps.items()]
     item = Item("table3", "methods", "Table III", ("wikipedia",))
-    made = Made(item, runs={run.record["key"]: run for run in runs})
-    lines = [Line(r.record["method"]["title"], r.record, {"avg": 0.45}, "a <note>") for r in runs]
+    made = Made(item, runs={run.record.key: run for run in runs})
+    lines = [Line(r.record.method.title, r.record, {"avg": 0.45}, "a <note>") for r in runs]
     lines.append(Line("MAN", None, {"avg": 0.1}, reason="not <computed>", command="python -m benchmark run"))
     made.tables = [build("table3-wikipedia", "Wikipedia", lines)]
     options = Options(RunSpec("", ""), Store(tmp_path / "r"), tmp_path)

@@ -110,7 +110,7 @@ def test_what_is_not_comparable_is_not_judged(changes, word):
     [
         ({"profile": "quick"}, "profile"),
         ({"dataset__source": "standin"}, "source"),
-        ({"comparability__fingerprint": "0"}, "fingerprint"),
+        ({"comparability__fingerprint": "0", "dataset__fingerprint": "0"}, "fingerprint"),
         ({"comparability__metric_version": 9}, "metric_version"),
         ({"comparability__label_noise": {"ratio": 0.4}}, "label_noise"),
     ],

@@ -128,13 +128,15 @@ def test_a_subsample_is_that_of_the_clean_labels_and_keeps_pairs(world):
 def test_a_noisy_run_is_another_run_and_its_record_says_so(world):
     spec = RunSpec("toy", "blobs", seeds=(1,))
     clean = execute(spec, Store()).run.record
-    assert "label_noise" not in {**clean, **clean["comparability"]}
+    assert "label_noise" not in {**clean.to_json(), **clean.comparability, **clean.options}
     changes = [NOISE, {**NOISE, "label_noise_mode": "asym"}, {**NOISE, "label_noise_seed": 4}]
     runs = [execute(RunSpec("toy", "blobs", seeds=(1,), **change), Store()).run for change in changes]
-    assert len({clean["key"], *(run.record["key"] for run in runs)}) == 4
+    assert len({clean.key, *(run.record.key for run in runs)}) == 4
     record = runs[0].record
-    assert record["label_noise"] == {"ratio": 0.4, "mode": "sym", "seed": 3}
-    assert record["comparability"]["label_noise"] == record["label_noise"]
+    noise = {"ratio": 0.4, "mode": "sym", "seed": 3}
+    assert record.options == {"label_noise": noise}
+    assert record.words == ("40% of the training labels drawn anew (sym, seed 3)",)
+    assert record.comparability["label_noise"] == record.to_json()["label_noise"] == noise
     assert runs[0].arrays("label_noise/audio/selected")["label_noise/audio/selected"].dtype == bool
     off = RunSpec("toy", "blobs", seeds=(1,), label_noise_mode="asym", label_noise_seed=9)
     assert execute(off, Store()).cached
@@ -163,6 +165,6 @@ def test_the_command_line(world, capsys):
     assert world.json(capsys, *run)["label_noise"] == noise
     code, out, _ = world.call(capsys, *run)
     assert code == 0
-    assert "40% of the training labels drawn anew (sym_exclusive)" in out
+    assert "40% of the training labels drawn anew (sym_exclusive, seed 2)" in out
     assert "0.4 sym_exclusive seed 2" in " ".join(world.call(capsys, "results")[1].split())
     assert world.json(capsys, "show-config", "toy", "blobs", *options)["label_noise"] == noise

@@ -141,27 +141,30 @@ def test_every_pair_scores_as_in_a_run_of_its_own(world):
     reporter = Listening()
     run = execute(DUO, Store(), reporter).run
     record = run.record
-    assert list(record["results"]["map@all"]) == directions(("image", "text", "audio"))
+    assert list(record.results["map@all"]) == directions(("image", "text", "audio"))
     for pair in PAIRS:
         names = tuple(pair.split("+"))
         alone = execute(replace(DUO, modalities=names), Store()).run
         for way in directions(names):
-            assert record["results"]["map@all"][way] == alone.record["results"]["map@all"][way]
+            assert record.results["map@all"][way] == alone.record.results["map@all"][way]
             np.testing.assert_array_equal(*(each.arrays(f"top/{way}")[f"top/{way}"] for each in (run, alone)))
-        assert alone.record["protocol"] == "paired"
-        assert alone.record["notes"]["shared"]
-    assert len({tuple(values) for values in record["results"]["map@all"].values()}) == 6
+        assert alone.record.protocol == "paired"
+        assert alone.record.notes["shared"]
+    assert len({tuple(values) for values in record.results["map@all"].values()}) == 6
     assert [line for line in reporter.said if ", 2 of 3" in line] == ["image+audio, 2 of 3"]
     assert reporter.epochs == [f"{pair}/main" for pair in PAIRS]
 
 
 def test_it_is_one_record_with_the_facts_of_every_pair(world):
     run = execute(DUO, Store()).run
-    assert run.record["protocol"] == "pairwise"
-    assert "protocol" not in run.record["comparability"]
-    assert list(run.record["history"]) == [f"{pair}/main" for pair in PAIRS]
+    assert run.record.protocol == "pairwise"
+    assert run.record.is_pairwise
+    assert run.record.words == ("one model for every two modalities",)
+    assert run.record.options == {}  # the method is defined so
+    assert "protocol" not in run.record.comparability
+    assert list(run.record.history) == [f"{pair}/main" for pair in PAIRS]
     for pair in PAIRS:
-        assert run.record["notes"][f"{pair}/shared"] is False
+        assert run.record.notes[f"{pair}/shared"] is False
         assert run.arrays(f"method/{pair}/width")[f"method/{pair}/width"].tolist() == [0, 1]
     assert len(world.stored) == 1
     assert list((world.results / ".partial").iterdir()) == []
@@ -169,13 +172,14 @@ def test_it_is_one_record_with_the_facts_of_every_pair(world):
 
 def test_pairwise_is_in_the_key_where_it_changes_the_run(world):
     def key(spec, **changes):
-        return execute(replace(spec, profile="quick", **changes), Store()).run.record["key"]
+        return execute(replace(spec, profile="quick", **changes), Store()).run.record.key
 
     toy = RunSpec("toy", "blobs", seeds=(1,))
     assert key(DUO) == key(DUO, pairwise=True)
     assert key(DUO, modalities=("image", "text")) == key(DUO, modalities=("image", "text"), pairwise=True)
     assert key(toy) != key(toy, pairwise=True)
-    assert execute(replace(toy, pairwise=True), Store()).run.record["protocol"] == "pairwise"
+    asked = execute(replace(toy, pairwise=True), Store()).run.record
+    assert (asked.protocol, asked.options) == ("pairwise", {"pairwise": True})
 
 
 def test_an_interrupted_run_goes_on_with_the_first_unfinished_pair(world):
@@ -188,15 +192,15 @@ def test_an_interrupted_run_goes_on_with_the_first_unfinished_pair(world):
     resumed = execute(DUO, Store()).run.record
     assert trained(world) == PAIRS
     whole = execute(DUO, Store(world.folder / "elsewhere")).run.record
-    assert resumed["results"] == whole["results"]
-    assert resumed["history"] == whole["history"]
+    assert resumed.results == whole.results
+    assert resumed.history == whole.history
 
 
 def test_own_items_are_left_out_of_every_pair(world):
     record = execute(replace(DUO, leave_own_out=True), Store()).run.record
     alone = execute(replace(DUO, leave_own_out=True, modalities=("text", "audio")), Store()).run.record
     for way in ("text->audio", "audio->text"):
-        assert record["results"]["map@all"][way] == alone["results"]["map@all"][way]
+        assert record.results["map@all"][way] == alone.results["map@all"][way]
 
 
 @pytest.mark.parametrize(
@@ -222,8 +226,8 @@ def test_refused_before_training_with_the_way_out(world, spec, parts):
 
 def test_a_method_for_two_is_extended_on_request(world):
     record = execute(replace(DUO, method="two", pairwise=True), Store()).run.record
-    assert record["results"] == execute(DUO, Store()).run.record["results"]
-    assert not [line for line in record["warnings"] if "beyond" in line]
+    assert record.results == execute(DUO, Store()).run.record.results
+    assert not [line for line in record.warnings if "beyond" in line]
 
 
 @pytest.mark.parametrize("modalities", [(), ("text", "audio")])
@@ -232,10 +236,10 @@ def test_other_modalities_than_the_publications_are_said_to_be_an_extension(worl
     spec = replace(DUO, method="sights", pairwise=True, modalities=modalities)
     record = execute(spec, Store(), reporter).run.record
     said = "beyond the publication: sights is defined for image and text; --pairwise extends it to audio"
-    assert record["warnings"][0] == said
+    assert record.warnings[0] == said
     assert said in reporter.warned
     plain = execute(replace(spec, modalities=("image", "text")), Store()).run.record
-    assert not [line for line in plain["warnings"] if "beyond" in line]
+    assert not [line for line in plain.warnings if "beyond" in line]
 
 
 def test_the_command_line(world, capsys):
@@ -247,7 +251,7 @@ def test_the_command_line(world, capsys):
     code, out, _ = world.call(capsys, *run, "--pairwise")
     assert code == 0
     assert "one model for every two modalities" in out
-    assert "not comparable: stand-in data, quick profile, one model for every two" in " ".join(out.split())
+    assert "not comparable: stand-in data, quick profile, run with --pairwise" in " ".join(out.split())
     assert "pairwise" in world.call(capsys, "results")[1]
     assert world.json(capsys, "show-config", "two", "blobs")["protocol"] == "paired"
     assert world.json(capsys, "show-config", "two", "blobs", "--pairwise")["protocol"] == "pairwise"

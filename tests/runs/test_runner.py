@@ -22,6 +22,7 @@ from benchmark.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from benchmark.records.record import Value
 from benchmark.records.store import Store
 from benchmark.runs.plan import canonical, make_plan, metric_version
 from benchmark.runs.profile import choose_device, choose_profile, cuda_likely
@@ -75,33 +76,38 @@ def test_a_record_says_everything(world):
     outcome = execute(SPEC, Store(), reporter)
     record = outcome.run.record
     assert not outcome.cached
-    assert outcome.run.folder == world.results / record["key"][:16]
-    assert record["method"]["id"] == "toy"
-    assert record["comparability"] == {
-        "fingerprint": record["dataset"]["fingerprint"],
+    assert outcome.run.folder == world.results / record.key[:16]
+    assert record.method.id == "toy"
+    assert record.comparability == {
+        "fingerprint": record.dataset.fingerprint,
         "metric_version": metric_version(),
-        "schema": record["schema"],
+        "schema": record.schema,
     }
-    assert record["dataset"]["source"] == "standin"
-    assert record["protocol"] == "paired-free"
-    assert record["dataset"]["shapes"]["train"] == {"image": [1200, 5], "text": [1200, 6], "audio": [1200, 7]}
-    assert (record["profile"], record["seeds"], record["scaling"]) == ("quick", [1, 2], "raw")
-    assert record["recipe"]["ridge"] == {"value": 3.0, "source": "section 1, blobs", "origin": "paper.blobs"}
-    assert record["config"]["unlisted"] == 7
-    assert record["history"] == {"main": {"loss": [[1.0, 1.0], [0.5, 0.5]]}}
+    assert record.dataset.source == "standin"
+    assert record.protocol == "paired-free"
+    assert record.dataset.more["shapes"]["train"] == {
+        "image": [1200, 5],
+        "text": [1200, 6],
+        "audio": [1200, 7],
+    }
+    assert (record.profile, record.seeds, record.scaling) == ("quick", (1, 2), "raw")
+    assert (record.options, record.words) == ({}, ())
+    assert record.recipe["ridge"] == Value(3.0, "section 1, blobs", "paper.blobs")
+    assert record.config["unlisted"] == 7
+    assert record.history == {"main": {"loss": [[1.0, 1.0], [0.5, 0.5]]}}
     assert reporter.epochs == [("main", 1, 2), ("main", 2, 2)]
-    assert record["device"]["type"] == "cpu"
-    assert record["versions"]["torch"] == torch.__version__
-    assert set(record["timings"]) == {"load", "fit", "embed", "score", "total"}
+    assert record.device["type"] == "cpu"
+    assert record.versions["torch"] == torch.__version__
+    assert set(record.timings) == {"load", "fit", "embed", "score", "total"}
     assert reporter.warned[0] == STANDIN_WARNING
-    assert reporter.warned[1:] == record["warnings"]  # of ties, if any
+    assert tuple(reporter.warned[1:]) == record.warnings  # of ties, if any
     assert any("profile quick" in line for line in reporter.said)
     for measure in ("map@all", "map@50"):
-        assert set(record["results"][measure]) == PAIRS
-        per_seed = np.array(list(record["results"][measure].values()))
+        assert set(record.results[measure]) == PAIRS
+        per_seed = np.array(list(record.results[measure].values()))
         assert per_seed.shape == (6, 2)
-        np.testing.assert_allclose(per_seed.mean(axis=0), record["averages"][measure])
-        for direction, values in record["results"][measure].items():
+        np.testing.assert_allclose(per_seed.mean(axis=0), record.averages[measure])
+        for direction, values in record.results[measure].items():
             ap = outcome.run.arrays(f"ap/{measure}/{direction}")[f"ap/{measure}/{direction}"]
             assert ap.shape == (2, 60)
             np.testing.assert_allclose(ap.mean(axis=1), values, rtol=1e-6)
@@ -110,7 +116,7 @@ def test_a_record_says_everything(world):
         )
         assert (top.shape, top.dtype, scores.dtype) == ((2, 60, 20), np.int32, np.float32)
         assert (np.diff(scores) <= 0).all()
-    assert record["top"] == 20
+    assert record.top == 20
     assert outcome.run.arrays("method/maps")["method/maps"].shape == (2, 5, 4)
     assert list((world.results / ".partial").iterdir()) == []
 
@@ -120,7 +126,7 @@ def test_the_numbers_are_those_of_the_model_on_the_whole_test_split(world):
     entry, request = find_dataset("blobs", DataRequest())
     dataset = make_dataset(entry)
     test = dataset.load(dataset.locate(request)).test
-    maps = Store().find(record["key"]).arrays("method/maps")["method/maps"]
+    maps = Store().find(record.key).arrays("method/maps")["method/maps"]
     from toy_methods.toy import Toy
 
     from benchmark.core.method import Run
@@ -139,8 +145,8 @@ def test_the_numbers_are_those_of_the_model_on_the_whole_test_split(world):
         )
         labels = test["image"].labels, test["text"].labels
         expected = slow_map(x, labels[0], y, labels[1])
-        assert record["results"]["map@all"]["image->text"][seed] == pytest.approx(expected, abs=1e-6)
-        assert expected > record["chance"]["image->text"] + 0.2
+        assert record.results["map@all"]["image->text"][seed] == pytest.approx(expected, abs=1e-6)
+        assert expected > record.chance["image->text"] + 0.2
 
 
 def test_the_same_run_is_read_not_computed(world):
@@ -156,7 +162,7 @@ def test_the_same_run_is_read_not_computed(world):
 
 def test_the_same_command_gives_the_same_bits(world):
     records = [execute(SPEC, Store(world.folder / name)).run for name in "ab"]
-    assert records[0].record["results"] == records[1].record["results"]
+    assert records[0].record.results == records[1].record.results
     first, second = (run.arrays() for run in records)
     for name, array in first.items():
         np.testing.assert_array_equal(array, second[name])
@@ -164,33 +170,34 @@ def test_the_same_command_gives_the_same_bits(world):
 
 def test_training_sees_no_test_row_and_quick_sizes_only(world):
     record = execute(SPEC, Store()).run.record
-    assert record["notes"]["rows"] == {
+    assert record.notes["rows"] == {
         "train": dict.fromkeys(("image", "text", "audio"), 1000),
         "val": dict.fromkeys(("image", "text", "audio"), 500),
     }
-    assert record["notes"]["largest"] < 100  # audio test rows lie at 10,000
-    assert record["rows"]["test"]["audio"] == 60
-    assert {sizes["queries"] for sizes in record["sizes"].values()} == {60}
+    assert record.notes["largest"] < 100  # audio test rows lie at 10,000
+    assert record.rows["test"]["audio"] == 60
+    assert {sizes["queries"] for sizes in record.sizes.values()} == {60}
 
 
 def test_paper_profile_takes_every_row_and_three_seeds(world):
     record = execute(RunSpec("toy", "blobs", profile="paper"), Store()).run.record
-    assert record["seeds"] == [1, 2, 3]
-    assert record["rows"]["train"]["image"] == 1200
-    assert record["recipe"]["steps"]["value"] == 40
+    assert record.seeds == (1, 2, 3)
+    assert record.rows["train"]["image"] == 1200
+    assert record.recipe["steps"].value == 40
 
 
 def test_standardize_uses_training_statistics(world):
     record = execute(replace(SPEC, scaling="standardize"), Store()).run.record
-    assert 2 < record["notes"]["largest"] < 10
-    assert record["dataset"]["fingerprint"] == execute(SPEC, Store()).run.record["dataset"]["fingerprint"]
+    assert 2 < record.notes["largest"] < 10
+    assert record.dataset.fingerprint == execute(SPEC, Store()).run.record.dataset.fingerprint
 
 
 def test_restricted_modalities_are_all_there_is(world):
     record = execute(replace(SPEC, modalities=("audio", "image")), Store()).run.record
-    assert record["modalities"] == ["image", "audio"]
-    assert set(record["results"]["map@all"]) == {"image->audio", "audio->image"}
-    assert set(record["notes"]["rows"]["train"]) == {"image", "audio"}
+    assert record.modalities == ("image", "audio")
+    assert record.is_partial
+    assert set(record.results["map@all"]) == {"image->audio", "audio->image"}
+    assert set(record.notes["rows"]["train"]) == {"image", "audio"}
 
 
 CHANGES = {
@@ -217,12 +224,12 @@ SAME = {
 
 
 def test_the_key_changes_with_what_changes_the_result_and_with_nothing_else(world):
-    first = execute(SPEC, Store()).run.record["key"]
-    keys = [execute(replace(SPEC, **change), Store()).run.record["key"] for change in CHANGES.values()]
+    first = execute(SPEC, Store()).run.record.key
+    keys = [execute(replace(SPEC, **change), Store()).run.record.key for change in CHANGES.values()]
     assert len({first, *keys}) == len(CHANGES) + 1
     fits = world.fits
     for name, change in SAME.items():
-        assert execute(replace(SPEC, **change), Store()).run.record["key"] == first, name
+        assert execute(replace(SPEC, **change), Store()).run.record.key == first, name
     assert world.fits == fits
 
 
@@ -232,13 +239,13 @@ def test_changed_data_are_another_run(world):
     file, spec = root / "blobs.txt", replace(SPEC, request=DataRequest(data_root=root))
     file.write_text("5")
     record = execute(spec, Store()).run.record
-    assert record["dataset"]["source"] == "official"
-    assert record["dataset"]["files"] == [str(file)]
-    assert make_plan(spec).key() == record["key"]
+    assert record.dataset.source == "official"
+    assert record.dataset.files == (str(file),)
+    assert make_plan(spec).key() == record.key
     file.write_text("6")
     os.utime(file, ns=(1, 1))
     assert make_plan(spec).key() is None
-    assert execute(spec, Store()).run.record["key"] != record["key"]
+    assert execute(spec, Store()).run.record.key != record.key
 
 
 def test_a_fingerprint_that_is_wrongly_remembered_is_found_out(world):
@@ -251,8 +258,8 @@ def test_a_fingerprint_that_is_wrongly_remembered_is_found_out(world):
     file.write_text("6")
     os.utime(file, ns=(stamp, stamp))  # other content, and every sign of the old one
     second = execute(spec, Store(), force=True).run.record
-    assert second["key"] != first["key"]
-    assert make_plan(spec).key() == second["key"]
+    assert second.key != first.key
+    assert make_plan(spec).key() == second.key
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{", '{"x": 1}'])
@@ -371,7 +378,7 @@ def test_models_that_score_pairs_are_asked_once_per_direction(world):
         for row, label in zip(scores, lq, strict=True):
             hits = (ld == label)[np.argsort(-row)]
             ap.append((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean() if hits.any() else 0.0)
-        assert record["results"]["map@all"][direction][0] == pytest.approx(np.mean(ap), abs=1e-6)
+        assert record.results["map@all"][direction][0] == pytest.approx(np.mean(ap), abs=1e-6)
 
 
 def test_a_preview_says_what_would_be_done_and_does_nothing(world):
@@ -381,9 +388,9 @@ def test_a_preview_says_what_would_be_done_and_does_nothing(world):
     assert not world.results.exists()
     record = execute(SPEC, Store()).run.record
     after = preview(SPEC, Store())
-    assert after["key"] == record["key"]
-    assert after["stored"] == str(world.results / record["key"][:16])
-    assert after["recipe"] == record["recipe"]
+    assert after["key"] == record.key
+    assert after["stored"] == str(world.results / record.key[:16])
+    assert after["recipe"] == record.to_json()["recipe"]
 
 
 def test_auto_profile_follows_the_device():
@@ -409,7 +416,7 @@ def test_a_wrong_guess_about_cuda_is_put_right(world, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     reporter = Listening()
     record = execute(SPEC, Store(), reporter).run.record
-    assert (record["profile"], record["device"]["type"]) == ("quick", "cpu")
+    assert (record.profile, record.device["type"]) == ("quick", "cpu")
     assert any("no usable CUDA device" in line for line in reporter.said)
     with pytest.raises(BenchmarkError, match="use cpu"):
         execute(replace(SPEC, device="cuda"), Store(), force=True)
@@ -453,8 +460,8 @@ def test_kill_and_interrupt_in_training_leave_nothing_half_written(world):
     assert list((world.results / ".partial").glob("*/seen"))
     spec = RunSpec("toy", "blobs", overrides=("mode=slow", "steps=200"))
     record = execute(spec, Store()).run.record
-    assert record["notes"]["resumed"]
-    assert world.stored == [record["key"][:16]]
+    assert record.notes["resumed"]
+    assert world.stored == [record.key[:16]]
     assert list((world.results / ".partial").iterdir()) == []
 
     process = world.start(*SLOW, "--seeds", "7", "--quiet")
@@ -465,7 +472,7 @@ def test_kill_and_interrupt_in_training_leave_nothing_half_written(world):
     assert out == ""
     assert "interrupted; nothing was stored" in err
     assert "Traceback" not in err
-    assert world.stored == [record["key"][:16]]
+    assert world.stored == [record.key[:16]]
 
 
 def test_two_processes_do_not_do_the_same_run_twice(world):

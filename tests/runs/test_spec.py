@@ -155,7 +155,7 @@ def test_records_list_changed_options_with_the_words_of_captions():
     assert options == {"scaling": "standardize", "leave_own_out": True, "label_noise": noise}
     assert words == [
         "every query without its own item in the database",
-        "40% of the training labels drawn anew (sym)",
+        "40% of the training labels drawn anew (sym, seed 0)",
     ]
 
 
@@ -196,11 +196,11 @@ def test_a_new_option_leaves_keys_as_they_are_until_it_is_used(known):
 def test_a_new_option_is_in_preview_and_record(world):
     assert preview(MORE, Store())["fuzz"] == 4
     record = execute(MORE, Store()).run.record
-    assert (record["options"], record["words"]) == ({"fuzz": 4}, ["fuzz of 4"])
-    assert record["comparability"]["fuzz"] == 4
+    assert (record.options, record.words) == ({"fuzz": 4}, ("fuzz of 4",))
+    assert record.comparability["fuzz"] == 4
     plain = execute(replace(MORE, fuzz=0), Store()).run.record
-    assert (plain["options"], plain["words"]) == ({}, [])
-    assert "fuzz" not in plain["comparability"]
+    assert (plain.options, plain.words) == ({}, ())
+    assert "fuzz" not in plain.comparability
 
 
 def test_a_command_may_leave_options_out():

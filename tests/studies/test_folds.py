@@ -11,12 +11,13 @@ from benchmark.cli.view import run as show
 from benchmark.core.dataset import DataRequest, find_dataset, make_dataset
 from benchmark.errors import BenchmarkError, UnsupportedError
 from benchmark.evaluation.metrics import expected_random_ap
+from benchmark.records.comparable import changes, why_not_comparable
 from benchmark.records.store import Store, StoredRun
-from benchmark.report.published import why_not_comparable
 from benchmark.runs.reporter import Silent
 from benchmark.runs.runner import Outcome, execute
 from benchmark.runs.spec import RunSpec
 from benchmark.studies.folds import execute_folds, pool
+from tests.stored import make_record
 from tests.world import DATASET, FOLDS, World
 
 ALL = RunSpec("toy", "fruits", request=DataRequest(split="all"), seeds=(1, 2))
@@ -62,7 +63,7 @@ def test_own_items_are_left_out_in_every_measure(world, mode):
         relevant = q.labels[:, None] == d.labels
         counts = torch.as_tensor(relevant.sum(1) - 1)
         chance = expected_random_ap(counts, len(d) - 1).mean().item()
-        assert run.record["chance"][way] == pytest.approx(chance)
+        assert run.record.chance[way] == pytest.approx(chance)
         top, ap = (run.arrays(f"{name}/{way}")[f"{name}/{way}"][0] for name in ("top", "ap/map@all"))
         for row in range(len(q)):
             found = top[row][top[row] >= 0]
@@ -78,12 +79,13 @@ def test_own_items_are_left_out_in_every_measure(world, mode):
 def test_leaving_own_items_out_is_another_run_and_says_so(world, capsys):
     plain = execute(RunSpec("toy", "fruits"), Store()).run.record
     record = execute(RunSpec("toy", "fruits", leave_own_out=True), Store()).run.record
-    assert plain["key"] != record["key"]
-    assert record["leave_own_out"] is record["comparability"]["leave_own_out"] is True
-    assert "leave_own_out" not in {**plain, **plain["comparability"]}
-    assert record["chance"]["image->text"] < plain["chance"]["image->text"]
-    assert "own items left out" in why_not_comparable(record)
-    assert show.changes(record) == "leave-own-out"
+    assert plain.key != record.key
+    assert record.to_json()["leave_own_out"] is record.comparability["leave_own_out"] is True
+    assert record.options == {"leave_own_out": True}
+    assert "leave_own_out" not in {**plain.to_json(), **plain.comparability, **plain.options}
+    assert record.chance["image->text"] < plain.chance["image->text"]
+    assert "run with --leave-own-out" in why_not_comparable(record)
+    assert changes(record) == "leave-own-out"
     out = world.call(capsys, "run", "--method", "toy", "--dataset", "fruits", "--leave-own-out")[1]
     assert "answered from the store" in out
     assert "without its own item in the database" in out
@@ -105,7 +107,7 @@ def test_without_pairs_there_is_nothing_to_leave_out(world):
 def test_every_fold_is_a_run_found_again_and_every_item_counts_once(world):
     outcomes = execute_folds(ALL, Store())
     document = pool(outcomes)
-    assert [outcome.run.record["dataset"]["split"] for outcome in outcomes] == ["0", "1", "2"]
+    assert [outcome.run.record.dataset.split for outcome in outcomes] == ["0", "1", "2"]
     assert world.fits == len(world.stored) == 3
     ids = np.concatenate([load_test(name)["image"].pair_ids for name in "012"])
     assert sorted(ids) == list(range(34))
@@ -117,14 +119,14 @@ def test_every_fold_is_a_run_found_again_and_every_item_counts_once(world):
             found = document["results"][measure][way]
             assert found["per_seed"] == pytest.approx(ap.mean(axis=1, dtype=np.float64).tolist())
             assert found["mean"] == pytest.approx(ap.mean(dtype=np.float64))
-            splits = [fmean(o.run.record["results"][measure][way]) for o in outcomes]
+            splits = [fmean(o.run.record.results[measure][way]) for o in outcomes]
             assert found["per_split"] == pytest.approx(splits)
             assert found["split_sd"] == pytest.approx(stdev(splits))
             assert abs(found["mean"] - fmean(splits)) > 1e-6  # folds are not of one size
         average = document["averages"][measure]
         assert average["mean"] == pytest.approx(fmean(document["results"][measure][w]["mean"] for w in WAYS))
     sizes = (13, 12, 9)
-    chances = [o.run.record["chance"]["text->image"] for o in outcomes]
+    chances = [o.run.record.chance["text->image"] for o in outcomes]
     assert document["chance"]["text->image"] == pytest.approx(np.average(chances, weights=sizes))
     assert document["queries"] == dict.fromkeys(WAYS, 34)
     single = replace(ALL, request=DataRequest(split="1"))
@@ -209,47 +211,34 @@ def test_warnings_are_given_once(world):
     assert len([line for line in said if "STAND-IN" in line]) == 1
 
 
-OWN = {"fingerprint": "g", "metric_version": 1, "leave_own_out": True}
-
-
-def stored(**changes):
-    ways = {way: [0.5] for way in WAYS}
-    record = {
-        "key": "a" * 64,
-        "comparability": {"fingerprint": "f", "metric_version": 1},
-        "method": {"id": "toy"},
-        "recipe": {},
-        "dataset": {"split": "0", "source": "official"},
-        "results": {"map@all": ways},
-        "chance": dict.fromkeys(WAYS, 0.1),
-        "profile": "quick",
-        "seeds": [1],
-        "precision": "fp32",
-        "scaling": "raw",
-        "modalities": ["image", "text"],
-    }
-    return Outcome(StoredRun(None, record | changes), cached=True)
+def fold(split="0", name="a", fingerprint="f", **changes):
+    """The run of one fold."""
+    facts = {"dataset__fingerprint": fingerprint, "comparability__fingerprint": fingerprint}
+    record = make_record(name, dataset__split=split, dataset__splits=["0", "1"], **facts, **changes)
+    return Outcome(StoredRun(None, record), cached=True)
 
 
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"profile": "paper"}, "differ in profile"),
-        ({"dataset": {"split": "1", "source": "standin"}}, "differ in source of the data"),
-        ({"comparability": {"fingerprint": "g", "metric_version": 2}}, "differ in metric_version"),
-        (
-            {"comparability": {"fingerprint": "g", "metric_version": 1, "leave_own_out": True}},
-            "leave_own_out",
-        ),
-        ({"comparability": OWN}, "differ in leave_own_out"),
-        ({"recipe": {"lr": {"value": 1}}}, "differ in recipe"),
-        ({}, "hold the same data"),
+        ({"profile": "quick"}, "differ in profile"),
+        ({"dataset__source": "standin"}, "differ in source"),
+        ({"comparability__metric_version": 2}, "differ in metric_version"),
+        ({"comparability__leave_own_out": True}, "differ in leave_own_out"),
+        ({"options": {"pairwise": True}}, "differ in pairwise"),
+        ({"options": {"precision": "tf32"}}, "differ in precision"),
+        ({"recipe__ridge__value": 1.0}, "differ in recipe"),
+        ({"method__version": 2}, "differ in method"),
     ],
 )
 def test_runs_that_differ_in_more_than_the_fold_are_not_pooled(changes, part):
-    other = {"key": "b" * 64} | changes if changes else {}
-    with pytest.raises(BenchmarkError, match=part):
-        pool([stored(), stored(**other)])
+    with pytest.raises(BenchmarkError, match=f"splits 0 and 1 {part};"):
+        pool([fold(), fold("1", "b", "g", **changes)])
+
+
+def test_the_same_data_twice_are_no_folds():
+    with pytest.raises(BenchmarkError, match="hold the same data"):
+        pool([fold(), fold("1")])
 
 
 def test_twenty_directions_fit_80_columns(monkeypatch, capsys):
@@ -266,7 +255,7 @@ def test_twenty_directions_fit_80_columns(monkeypatch, capsys):
             "seeds": [1, 2],
             "splits": ["0", "1"],
             "modalities": names,
-            "leave_own_out": True,
+            "words": ["every query without its own item in the database"],
             "results": {m: dict.fromkeys(ways, summary) for m in ("map@all", "map@50")},
             "averages": dict.fromkeys(("map@all", "map@50"), summary),
             "chance": dict.fromkeys(ways, 0.143),

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from benchmark.cli.view.console import SOURCES, console, matrix, rows, spread, standin_warning
+from benchmark.records.comparable import changes
+from benchmark.records.record import RunRecord
 from benchmark.report.published import Comparison
 from benchmark.runs.runner import Outcome
 
@@ -17,47 +19,29 @@ from benchmark.runs.runner import Outcome
 def outcome(found: Outcome, comparison: Comparison) -> None:
     """The end of a run."""
     record, out = found.run.record, console()
-    method, data = record["method"], record["dataset"]
-    seeds = record["seeds"]
+    data, seeds = record.dataset, record.seeds
     of_seeds = f"mean ± sd over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})"
-    out.print(
-        f"\n{method['title']} on {data['title']}: {SOURCES[data['source']]}, {record['profile']} profile"
-    )
-    if record.get("leave_own_out"):
-        out.print("every query without its own item in the database")
-    out.print("".join(f"{line}\n" for line in conditions(record)), end="")
-    scores, chance = record["results"], record["chance"]
-    names = record["modalities"]
+    out.print(f"\n{record.method.title} on {data.title}: {SOURCES[data.source]}, {record.profile} profile")
+    out.print("".join(f"{line}\n" for line in record.words), end="")
+    scores, chance, names = record.results, record.chance, record.modalities
     out.print(f"\nMAP@all, {of_seeds}; in brackets: a random ranking\nrow = query, column = database")
     out.print(matrix(names, lambda way: f"{spread(scores['map@all'][way])}\n({chance[way]:.3f})"))
     out.print("MAP@50")
     out.print(matrix(names, lambda way: spread(scores["map@50"][way])))
-    averages = record["averages"]
     out.print(f"Mean over {len(chance)} directions:")
-    out.print(f"  MAP@all {spread(averages['map@all'])} (random ranking {fmean(chance.values()):.3f})")
-    out.print(f"  MAP@50  {spread(averages['map@50'])}")
+    out.print(f"  MAP@all {spread(record.values())} (random ranking {record.mean_chance:.3f})")
+    out.print(f"  MAP@50  {spread(record.values('map@50'))}")
     out.print("MAP@k: mean precision at the ranks of the relevant items found within k.")
     beside_published(out, names, comparison)
-    for warning in record["warnings"]:
+    for warning in record.warnings:
         out.print(f"warning: {warning}")
-    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["timings"].items())
-    device = record["device"]
-    out.print(f"seeds {','.join(map(str, seeds))}; {record['precision']} on {device['type']}")
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.timings.items())
+    out.print(f"seeds {','.join(map(str, seeds))}; {record.precision} on {record.device['type']}")
     out.print(f"time: {times}")
     where = "answered from the store" if found.cached else "stored"
     out.print(f"{where}: {found.run.folder}", soft_wrap=True)
-    if data["source"] == "standin":
+    if record.is_standin:
         standin_warning(out)
-
-
-def conditions(record: Mapping[str, Any]) -> list[str]:
-    """What sets training apart from one model for all modalities on clean labels, a line each."""
-    lines = []
-    if record.get("pairwise") or record.get("protocol") == "pairwise":
-        lines.append("one model for every two modalities")
-    if noise := record.get("label_noise"):
-        lines.append(f"{noise['ratio']:.0%} of the training labels drawn anew ({noise['mode']})")
-    return lines
 
 
 def pooled(document: Mapping[str, Any]) -> None:
@@ -68,9 +52,7 @@ def pooled(document: Mapping[str, Any]) -> None:
         f"\n{document['method']['title']} on {data['title']}: {SOURCES[data['source']]}, "
         f"{document['profile']} profile"
     )
-    if document["leave_own_out"]:
-        out.print("every query without its own item in the database")
-    out.print("".join(f"{line}\n" for line in conditions(document)), end="")
+    out.print("".join(f"{line}\n" for line in document["words"]), end="")
     out.print(f"every item tested once: mean over the queries of {len(splits)} splits, ± sd of the splits")
     out.print(f"mean over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})")
     for measure, scores in document["results"].items():
@@ -123,47 +105,25 @@ def beside_published(out: Console, names: Sequence[str], comparison: Comparison)
         out.print(f"published mean {printed['avg']:.3f}, this run {off['avg']:+.3f}")
 
 
-def stored(records: Sequence[Mapping[str, Any]]) -> None:
+def stored(records: Sequence[RunRecord]) -> None:
     """What is stored, one table per source and profile: their numbers must not be mixed."""
 
-    def terms(record: Mapping[str, Any]) -> tuple[str, str]:
-        return record["dataset"]["source"], record["profile"]
+    def terms(record: RunRecord) -> tuple[str, str]:
+        return record.dataset.source, record.profile
 
     for (source, profile), group in groupby(sorted(records, key=terms), key=terms):
         lines = [
             (
-                record["method"]["id"],
-                record["dataset"]["id"],
-                ",".join(map(str, record["seeds"])),
-                spread(record["averages"]["map@all"]),
-                f"{fmean(record['chance'].values()):.3f}",
+                record.method.id,
+                record.dataset.id,
+                ",".join(map(str, record.seeds)),
+                spread(record.values()),
+                f"{record.mean_chance:.3f}",
                 changes(record),
-                record["key"][:16],
+                record.name,
             )
             for record in group
         ]
         title = f"{SOURCES[source]}, {profile} profile: MAP@all, mean over directions"
         headers = ("method", "dataset", "seeds", "MAP@all", "random", "changed", "run")
         rows(headers, lines, title, whole="run")
-
-
-def changes(record: Mapping[str, Any]) -> str:
-    """What sets a run apart from the plain one of its method, dataset and profile."""
-    found = [
-        f"{name}={value['value']}" for name, value in record["recipe"].items() if value["origin"] == "--set"
-    ]
-    if record["dataset"]["split"] not in ("", *record["dataset"]["splits"][:1]):
-        found.append(f"split {record['dataset']['split']}")
-    if record.get("leave_own_out"):
-        found.append("leave-own-out")
-    if record.get("protocol") == "pairwise":
-        found.append("pairwise")
-    if noise := record.get("label_noise"):
-        found.append(f"label-noise {noise['ratio']:g} {noise['mode']} seed {noise['seed']}")
-    if record["modalities"] != record["dataset"]["modalities"]:
-        found.append("+".join(record["modalities"]))
-    if record["scaling"] != "raw":
-        found.append(record["scaling"])
-    if record["precision"] != "fp32":
-        found.append(record["precision"])
-    return " ".join(found)

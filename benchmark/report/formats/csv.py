@@ -30,10 +30,10 @@ def render(table: Table) -> str:
                 "source": table.facts.get("source", ""),
                 "profile": table.facts.get("profile", ""),
                 "label": row.line.label,
-                "method": record["method"]["id"] if record else "",
+                "method": record.method.id if record else "",
                 "direction": column,
                 "measure": table.measure,
-                "seeds": " ".join(map(str, record["seeds"])) if record else "",
+                "seeds": " ".join(map(str, record.seeds)) if record else "",
                 "mean": _text(ours.mean if ours else None, 6),
                 "deviation": _text(ours.deviation if ours else None, 6),
                 "low": _text(ours.low if ours else None, 6),
@@ -44,7 +44,7 @@ def render(table: Table) -> str:
                 "verdict": cell.verdict.verdict if cell.verdict else "",
                 "not_comparable": table.comparable if record and cell.published is not None else "",
                 "missing": "" if record else row.line.reason,
-                "key": record["key"] if record else "",
+                "key": record.key if record else "",
             }
             writer.writerow(line)
     return out.getvalue()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from benchmark.records.record import AVERAGE
 from benchmark.report.formats.markdown import notes
-from benchmark.report.tables import AVERAGE, Cell, Row, Table, caption, short
+from benchmark.report.tables import Cell, Row, Table, caption, short
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",

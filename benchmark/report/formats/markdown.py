@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from benchmark.records.record import AVERAGE
 from benchmark.report.significance import AgainstBest
-from benchmark.report.tables import AVERAGE, Cell, Row, Table, caption, heading
+from benchmark.report.tables import Cell, Row, Table, caption, heading
 from benchmark.stats.ranks import Ranking
 
 

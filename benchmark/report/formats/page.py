@@ -49,9 +49,9 @@ def content(made: Sequence[Made], options: Options) -> dict[str, Any]:
     """Everything the page shows."""
     runs = {key: run for each in made for key, run in each.runs.items()}
     records = [run.record for run in runs.values()]
-    sources = sorted({record["dataset"]["source"] for record in records})
+    sources = sorted({record.dataset.source for record in records})
     labels = [("STAND-IN DATA" if s == "standin" else f"{s} data", s) for s in sources]
-    labels += [(f"{profile} profile", "") for profile in sorted({r["profile"] for r in records})]
+    labels += [(f"{profile} profile", "") for profile in sorted({r.profile for r in records})]
     return {
         "title": "Cross-modal retrieval benchmark",
         "labels": labels,
@@ -64,7 +64,7 @@ def content(made: Sequence[Made], options: Options) -> dict[str, Any]:
             for line in table.missing
         ],
         "problems": [problem for each in made for problem in each.problems],
-        "cards": _cards({record["method"]["id"]: None for record in records}),
+        "cards": _cards({record.method.id: None for record in records}),
         "runs": [_run(run) for run in runs.values()],
     }
 
@@ -203,11 +203,11 @@ def _gallery(table: Table, made: Made, options: Options) -> dict[str, Any] | Non
     best = [row.line.record for row in table.rows if row.line.record and row.cells["avg"].place == 1]
     if not best:
         return None
-    run = made.runs[best[0]["key"]]
-    names = run.record["modalities"]
-    if names[0] not in run.record["dataset"].get("named_items", ()):
+    run = made.runs[best[0].key]
+    names = run.record.modalities
+    if names[0] not in run.record.dataset.named_items:
         return None
-    title = f"Queries of {run.record['method']['title']}"
+    title = f"Queries of {run.record.method.title}"
     root = options.spec.request.data_root
     try:
         data = reload(run, root)
@@ -244,31 +244,29 @@ def _cards(methods: Iterable[str]) -> list[dict[str, Any]]:
 
 def _run(run: StoredRun) -> dict[str, Any]:
     record = run.record
-    data, device, versions = record["dataset"], record["device"], record["versions"]
-    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["timings"].items())
+    data, device, versions = record.dataset, record.device, record.versions
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.timings.items())
     facts = [
-        f"{data['source'].replace('standin', 'STAND-IN')} data (fingerprint {data['fingerprint'][:12]})",
-        f"split {data['split']}" if data["split"] else "",
-        f"{record['profile']} profile, seeds {','.join(map(str, record['seeds']))}",
-        f"modalities {', '.join(record['modalities'])}, {record['scaling']} features",
-        f"{record['precision']} on {device['type']} ({device['name']}, {device['threads']} threads)",
+        f"{data.source.replace('standin', 'STAND-IN')} data (fingerprint {data.fingerprint[:12]})",
+        f"split {record.split}" if record.split else "",
+        f"{record.profile} profile, seeds {','.join(map(str, record.seeds))}",
+        f"modalities {', '.join(record.modalities)}, {record.scaling} features",
+        f"{record.precision} on {device['type']} ({device['name']}, {device['threads']} threads)",
         f"Python {versions['python']}, torch {versions['torch']}, version {versions['suite']}, "
-        f"commit {str(versions['commit'])[:12]}",
-        f"started {record['started']}",
+        f"commit {str(versions.get('commit'))[:12]}",
+        f"started {record.started}",
         times,
     ]
     curves = []
-    for phase, quantities in record["history"].items():
+    for phase, quantities in record.history.items():
         chosen = {name: quantities[name] for name in CURVES if name in quantities}
         if chosen:
             curves.append({"label": phase, "svg": _svg(drawing.training_curve(chosen))})
     return {
         "id": run.folder.name,
-        "title": f"{record['method']['title']} on {data['title']}",
+        "title": f"{record.method.title} on {data.title}",
         "facts": "; ".join(filter(None, facts)),
-        "warnings": record["warnings"],
+        "warnings": record.warnings,
         "curves": curves,
-        "recipe": [
-            (name, json.dumps(value["value"]), value["source"]) for name, value in record["recipe"].items()
-        ],
+        "recipe": [(name, json.dumps(value.value), value.source) for name, value in record.recipe.items()],
     }

@@ -1,0 +1,203 @@
+"""The record as a type: everything comes in and goes out, older layouts too, and nothing else does."""
+
+import copy
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from benchmark.records.document import SCHEMA, InvalidRecordError
+from benchmark.records.record import RunRecord
+from benchmark.records.store import Store
+from benchmark.records.transfer import import_runs
+from benchmark.runs.plan import KEY_VERSION
+from benchmark.runs.runner import execute
+from benchmark.runs.spec import RunSpec
+from tests.stored import changed, make_document
+from tests.world import World
+
+RUNS = Path(__file__).parents[2] / "reports" / "emoji" / "image-text" / "runs.zip"
+NEW = ("options", "words")
+NOISE = {"ratio": 0.4, "mode": "asym", "seed": 3}
+
+
+def documents():
+    """The documents of a committed report, as they were written under schema 2."""
+    with zipfile.ZipFile(RUNS) as archive:
+        names = [name for name in archive.namelist() if name.endswith("record.json")]
+        return {name: json.loads(archive.read(name)) for name in names}
+
+
+def as_schema_2(document):
+    """A document as schema 2 had it."""
+    old = {name: value for name, value in copy.deepcopy(document).items() if name not in NEW}
+    old["schema"] = old["comparability"]["schema"] = 2
+    return old
+
+
+def test_nothing_is_lost_on_the_way_in_and_out():
+    document = make_document(unknown=[1], method__year=2000, dataset__notes=["x"], peak_memory_bytes=7)
+    record = RunRecord.from_json(document)
+    out = json.loads(json.dumps(record.to_json()))
+    assert {name: out[name] for name in document} == changed(document, **{
+        "method__pairwise": False, "method__transductive": False, "dataset__named_items": []})  # fmt: skip
+    assert RunRecord.from_json(out) == record
+
+
+@pytest.mark.parametrize("name", documents())
+def test_a_real_record_of_schema_2_is_the_same_in_schema_3(name):
+    old = documents()[name]
+    assert old["schema"] == 2
+    record = RunRecord.from_json(old)
+    new = record.to_json()
+    assert as_schema_2(new) == old
+    assert (record.schema, record.comparability["schema"]) == (SCHEMA, SCHEMA)
+    assert (record.options, record.words, record.is_partial) == ({}, (), True)
+    assert RunRecord.from_json(new) == record
+
+
+def test_committed_runs_come_in_as_they_are_and_their_files_stay(tmp_path):
+    store = Store(tmp_path)
+    import_runs(store, RUNS)
+    assert import_runs(store, RUNS).present
+    for name, document in documents().items():
+        assert json.loads((tmp_path / name).read_text()) == document
+        assert store.find(document["key"]).record.to_json()["options"] == {}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"leave_own_out": True},
+        {"label_noise": 0.4, "label_noise_mode": "asym", "label_noise_seed": 3},
+        {"pairwise": True, "leave_own_out": True},
+        {"pairwise": True, "modalities": ("image", "text")},
+        {"scaling": "standardize", "precision": "fp64"},
+    ],
+)
+def test_a_migrated_record_is_what_a_run_of_today_writes(tmp_path, monkeypatch, asked):
+    world = World(tmp_path, monkeypatch)
+    try:
+        run = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store()).run
+        document = json.loads((run.folder / "record.json").read_text())
+        assert document["schema"] == SCHEMA
+        assert RunRecord.from_json(as_schema_2(document)) == RunRecord.from_json(document) == run.record
+        (run.folder / "record.json").write_text(json.dumps(as_schema_2(document)))
+        again = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store())
+        assert (again.cached, again.run.record) == (True, run.record)
+    finally:
+        world.close()
+
+
+def test_keys_do_not_depend_on_the_layout():
+    assert KEY_VERSION == 2
+
+
+def test_options_of_schema_2_are_found_where_they_were():
+    old = as_schema_2(make_document(leave_own_out=True, label_noise=NOISE, scaling="standardize"))
+    old |= {"precision": "tf32", "protocol": "pairwise"}
+    old["comparability"] |= {"leave_own_out": True, "label_noise": NOISE, "protocol": "paired-oriented"}
+    record = RunRecord.from_json(old)
+    assert record.options == {
+        "leave_own_out": True,
+        "pairwise": True,
+        "label_noise": NOISE,
+        "scaling": "standardize",
+        "precision": "tf32",
+    }
+    assert record.words == (
+        "every query without its own item in the database",
+        "one model for every two modalities",
+        "40% of the training labels drawn anew (asym, seed 3)",
+    )
+    assert "protocol" not in record.comparability
+    own = RunRecord.from_json(changed(old, method__pairwise=True))
+    assert (own.words, "pairwise" in own.options) == (record.words, False)  # the method is defined so
+
+
+def test_what_is_recomputed_everywhere_is_a_property():
+    record = RunRecord.from_json(make_document(recipe__ridge__origin="--set", dataset__source="standin"))
+    assert record.directions == ("image->text", "text->image")
+    assert record.name == record.key[:16]
+    assert (record.split, record.default_split) == ("even", "even")
+    assert record.changed == {"ridge": 2.0}
+    assert (record.is_standin, record.is_pairwise, record.is_partial) == (True, False, False)
+    assert record.values("map@50", "image->text") == [0.5, 0.4]
+    assert record.mean() == pytest.approx(0.45)
+    assert record.mean_chance == pytest.approx(0.1)
+
+
+DELETED = object()
+WRONG = {
+    "not a JSON object": [],
+    "no 'schema'": {"schema": DELETED},
+    "schema 99, but this version reads 2 to 3": {"schema": 99},
+    "schema 1, but": {"schema": 1},
+    "schema None": {"schema": None},
+    "'key' is not a hash": {"key": "zz"},
+    "no 'results.map@all'": {"results": DELETED},
+    "no 'dataset.split'": {"dataset__split": DELETED},
+    "no 'timings.total'": {"timings": {}},
+    "'started' is not a text": {"started": 3},
+    "'method.title' is not a text": {"method__title": 3},
+    "'method.version' is no whole number": {"method__version": "1"},
+    "'versions.suite' is not a text": {"versions__suite": None},
+    "'modalities' is no list": {"modalities": "image"},
+    "'warnings' is no list": {"warnings": [1]},
+    "'seeds' is no list": {"seeds": []},
+    "'dataset.source' is not one of official, standin, user": {"dataset__source": "<script>"},
+    "'profile' is not one of paper, quick": {"profile": None},
+    "'dataset.options' is not an object": {"dataset__options": []},
+    "'history' is not an object": {"history": []},
+    "'top' is no whole number": {"top": -1},
+    "'comparability.fingerprint' is another than 'dataset.fingerprint'": {"comparability__fingerprint": "0"},
+    "'comparability.schema' is another than 'schema'": {"comparability__schema": 99},
+    "'comparability.metric_version' is no whole": {"comparability__metric_version": None},
+    "'recipe' has an entry that is not value, origin and source: 'ridge'": {"recipe": {"ridge": 3}},
+    "'results.map@all' has other directions": {"modalities": ["image", "text", "audio"]},
+    "'chance' has other directions": {"chance": {}},
+    "'results.map@50' has other directions": {"results__map@50": None},
+    "'averages.map@all' is not one number per seed": {"averages__map@all": [0.1]},
+    "'results.map@all.image->text' is not one number": {"results__map@all__image->text": [True, 1]},
+    "'averages.map@50' is not the mean": {"averages__map@50": [0.9, 0.9]},
+    "'chance' is no number": {"chance__image->text": float("inf")},
+    "'sizes' has no queries": {"sizes__image->text": {"database": 3}},
+    "'timings' is no number": {"timings__fit": "long"},
+    "'options' is not an object": {"options": ["pairwise"]},
+    "'words' is no list": {"words": "pairwise"},
+    "no 'words'": {"words": DELETED},
+    "'label_noise' has no ratio, mode or seed": {
+        **{"schema": 2, "comparability__schema": 2, "label_noise": {"ratio": "a"}}
+    },
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_document_that_is_not_sound_is_refused_in_one_line(line):
+    wrong = WRONG[line]
+    document = changed(make_document(), **wrong) if isinstance(wrong, dict) else wrong
+    with pytest.raises(InvalidRecordError) as caught:
+        RunRecord.from_json(without(document))
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def without(document):
+    """A document without the entries that are marked as deleted."""
+    if not isinstance(document, dict):
+        return document
+    return {name: without(value) for name, value in document.items() if value is not DELETED}
+
+
+def test_a_record_is_read_without_torch_and_numpy():
+    code = """if True:
+        import sys
+        import benchmark.records.record, benchmark.records.comparable, benchmark.records.store
+        assert not {"torch", "numpy"} & set(sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
