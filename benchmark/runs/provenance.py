@@ -93,8 +93,8 @@ def recorded_options(spec: RunSpec, plan: Plan) -> tuple[dict[str, Any], list[st
 
     Returns:
         The options that are not at their default, by name, and how captions say the run. Only what makes
-        another run is among them, without profile, seeds, split and modalities, which every record has. Where
-        a method is defined with one model per pair of modalities, to ask for that is none: it changes nothing.
+        another run is among them, without profile, seeds, split and modalities, which every record has. A
+        model per pair of modalities is no option of a method defined so: to ask for it changes nothing.
     """
     given: dict[str, Any] = {
         "leave_own_out": spec.leave_own_out,
