@@ -1,11 +1,14 @@
-"""The harness: knows what a method and a dataset are, and knows none by name."""
+"""The harness: knows what a method and a dataset are, and knows none by name.
 
+Public names are imported when first used (PEP 562): importing the package itself costs next to nothing.
+"""
+
+import importlib
 import os
-from typing import TYPE_CHECKING
-
-from benchmark.lazy import on_use
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers: the names of the table below, as a test makes sure
+    from benchmark.core.config import Config as Config
     from benchmark.core.data import Item as Item
     from benchmark.core.data import Modality as Modality
     from benchmark.core.data import MultimodalData as MultimodalData
@@ -13,8 +16,10 @@ if TYPE_CHECKING:  # for type checkers: the names of the table below, as a test 
     from benchmark.core.dataset import DataRequest as DataRequest
     from benchmark.core.dataset import Dataset as Dataset
     from benchmark.core.dataset import Located as Located
+    from benchmark.core.method import FitLog as FitLog
     from benchmark.core.method import Method as Method
     from benchmark.core.method import Retriever as Retriever
+    from benchmark.core.method import RunContext as RunContext
     from benchmark.core.method import derive_seed as derive_seed
     from benchmark.core.registry import dataset as dataset
     from benchmark.core.registry import method as method
@@ -23,17 +28,24 @@ if TYPE_CHECKING:  # for type checkers: the names of the table below, as a test 
     from benchmark.errors import DataError as DataError
     from benchmark.errors import UnsupportedError as UnsupportedError
 
-__getattr__, __all__ = on_use(
-    __name__,
-    {
-        "core.data": ("Item", "Modality", "MultimodalData", "Split"),
-        "core.dataset": ("DataRequest", "Dataset", "Located"),
-        "core.method": ("Method", "Retriever", "derive_seed"),
-        "core.registry": ("dataset", "method"),
-        "core.validate": ("validate",),
-        "errors": ("BenchmarkError", "DataError", "UnsupportedError"),
-    },
-)
+_HOMES = {
+    "core.config": ("Config",),
+    "core.data": ("Item", "Modality", "MultimodalData", "Split"),
+    "core.dataset": ("DataRequest", "Dataset", "Located"),
+    "core.method": ("FitLog", "Method", "Retriever", "RunContext", "derive_seed"),
+    "core.registry": ("dataset", "method"),
+    "core.validate": ("validate",),
+    "errors": ("BenchmarkError", "DataError", "UnsupportedError"),
+}
+_MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - written once, above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

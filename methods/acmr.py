@@ -46,51 +46,38 @@ Where this differs from the public code:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from benchmark.core.config import Betas, Config, Count, Weight, Widths
 from benchmark.core.data import Split
-from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.method import RunContext
 from benchmark.core.registry import method
 from benchmark.evaluation.similarity import product
-from benchmark.training.samplers import Batch, TupleSampler
-from benchmark.training.train import (
-    Adam,
-    Objective,
-    Params,
-    Phase,
-    Select,
-    Terms,
-    build_replicas,
-    train_phase,
-)
+from benchmark.training import Batch, Model, Objective, Phase, Sampler, Terms, TupleSampler
 
-from .acmr_losses import domain_loss, embedding_terms, reverse
-from .blocks.joint import IMAGE_TEXT, each_replica, in_roles, select_by_scores
-from .blocks.layers import part_of
+from .blocks.base import PairScoring
+from .blocks.layers import reverse_gradient, unit_rows
+from .blocks.losses import cross_entropy, shares_label
 
-LOSSES = ("contrastive", "triplet", "paper")
-UPDATES = ("split", "joint", "alternate")
+Pair = tuple[Tensor, Tensor]
 PROJECTORS = ("image.", "text.")
 
 
-@dataclass(frozen=True)
-class ACMRConfig:
-    """Hyper-parameters; defaults are those of the public code for Wikipedia.
+class ACMRConfig(Config):
+    """Hyper-parameters.
 
     Attributes:
         hidden_image: Widths of the image projector's hidden layers.
         hidden_text: Widths of the text projector's hidden layers.
         dim: Embedding width d.
         hidden_domain: Widths of the modality classifier's inner layers, which are linear.
-        embedding_loss: ``contrastive``, ``triplet`` or ``paper``.
-        update: ``split``, ``joint`` or ``alternate``.
+        embedding_loss: Which L_emb.
+        update: How the terms move the parts.
         train_classifier: Whether ``split`` moves the label classifier too; the other updates always do.
         label_weight: a.
         similar_weight: b; contrastive and paper.
@@ -107,81 +94,126 @@ class ACMRConfig:
         select: Epoch kept: the ``last``, or the one with the best validation MAP (``val``).
     """
 
-    hidden_image: tuple[int, ...] = (512, 100)
-    hidden_text: tuple[int, ...] = (40, 100)
-    dim: int = 40
-    hidden_domain: tuple[int, ...] = (20, 10)
-    embedding_loss: str = "contrastive"
-    update: str = "split"
-    train_classifier: bool = False
-    label_weight: float = 100.0
-    similar_weight: float = 1.0
-    dissimilar_weight: float = 0.02
-    positive_weight: float = 5.0
-    margin: float = 0.1
-    decay: float = 1.0
-    true_distance: bool = False
-    epochs: int = 200
-    batch: int = 64
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    reshuffle: bool = True
-    select: str = "last"
-
-    def __post_init__(self) -> None:
-        choice("embedding_loss", self.embedding_loss, LOSSES)
-        choice("update", self.update, UPDATES)
-        choice("select", self.select, ("last", "val"))
-        widths = (*self.hidden_image, *self.hidden_text, *self.hidden_domain, self.dim)
-        if self.epochs < 1 or self.batch < 1 or min(widths) < 1:
-            raise ValueError("epochs, batch, dim and all widths must be positive")
-        weights = (self.label_weight, self.similar_weight, self.dissimilar_weight, self.positive_weight)
-        if min(*weights, self.margin, self.decay, self.lr) < 0:
-            raise ValueError("weights, margin, decay and lr must not be negative")
+    hidden_image: Widths
+    hidden_text: Widths
+    dim: Count
+    hidden_domain: Widths
+    embedding_loss: Literal["contrastive", "triplet", "paper"]
+    update: Literal["split", "joint", "alternate"]
+    train_classifier: bool
+    label_weight: Weight
+    similar_weight: Weight
+    dissimilar_weight: Weight
+    positive_weight: Weight
+    margin: Weight
+    decay: Weight
+    true_distance: bool
+    epochs: Count
+    batch: Count
+    lr: Weight
+    betas: Betas
+    reshuffle: bool
+    select: Literal["last", "val"]
 
 
-class Stack(nn.Module):
-    """Linear layers started uniform as Glorot and Bengio propose, with zero biases.
-
-    Args:
-        sizes: Widths, input and output included.
-        tanh: Whether every layer, the last included, is followed by tanh; else nothing lies between.
-    """
-
-    def __init__(self, sizes: Sequence[int], *, tanh: bool) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.tanh = tanh
-        for layer in self.layers:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(n, sizes[0])`` to ``(n, sizes[-1])``."""
-        for layer in self.layers:
-            x = layer(x).tanh() if self.tanh else layer(x)
-        return x
+def stack(*widths: int, tanh: bool = False) -> nn.Sequential:
+    """Linear layers started uniform as Glorot and Bengio propose, biases 0; tanh behind each, or nothing."""
+    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(*(part for layer in layers for part in ((layer, nn.Tanh()) if tanh else (layer,))))
 
 
 class ACMRNet(nn.Module):
-    """Both projectors and both classifiers.
+    """Both projectors and both classifiers, for the widths of images and of texts and C classes."""
 
-    Args:
-        config: Hyper-parameters.
-        widths: Of the image and of the text features.
-        classes: Number of classes C.
-    """
-
-    def __init__(self, config: ACMRConfig, widths: tuple[int, int], classes: int) -> None:
+    def __init__(self, config: ACMRConfig, image: int, text: int, classes: int) -> None:
         super().__init__()
-        self.image = Stack((widths[0], *config.hidden_image, config.dim), tanh=True)
-        self.text = Stack((widths[1], *config.hidden_text, config.dim), tanh=True)
-        self.label = Stack((config.dim, classes), tanh=False)
-        self.domain = Stack((config.dim, *config.hidden_domain, 2), tanh=False)
+        self.image = stack(image, *config.hidden_image, config.dim, tanh=True)
+        self.text = stack(text, *config.hidden_text, config.dim, tanh=True)
+        self.label = stack(config.dim, classes)
+        self.domain = stack(config.dim, *config.hidden_domain, 2)
 
-    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings ``(n, d)`` of both."""
-        return self.image(image), self.text(text)
+
+def norm(x: Tensor, dim: int | None = None) -> Tensor:
+    """L2 norm, with gradient 0 where it is 0."""
+    squares = (x * x).sum() if dim is None else (x * x).sum(dim)
+    return torch.where(squares > 0, squares, 1.0).sqrt() * (squares > 0)
+
+
+def domain_loss(image: Tensor, text: Tensor) -> Tensor:
+    """L_dom from the logits of D, ``(n, 2)`` each; column 1 stands for images."""
+    return -(image.log_softmax(dim=-1)[:, 1].mean() + text.log_softmax(dim=-1)[:, 0].mean())
+
+
+def dissimilarity(v: Tensor, w: Tensor, different: Tensor, margin: float, true_distance: bool) -> Tensor:
+    """``(1/n^2) sum_ij max(0, m - [classes differ] D_ij)``; pairs of one class add the margin, a constant.
+
+    ``v`` and ``w`` are ``(n, d)``, ``different`` is ``(n, n)`` boolean; D_ij may be the ``true_distance``.
+    """
+    if true_distance:
+        distance = (v * v).sum(1)[:, None] + (w * w).sum(1)[None, :] - 2 * v @ w.mT
+    else:
+        distance = v.sum(1)[:, None] + w.sum(1)[None, :] - v @ w.mT
+    return (margin - torch.where(different, distance, 0.0)).relu().mean()
+
+
+def hardest(x: Tensor, different: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row of ``x`` ``(n, D)`` which of the rows ``different`` ``(n, n)`` from it has the largest cosine.
+
+    Returns row numbers, and 1 or 0: whether there is such a row; both ``(n,)``.
+    """
+    unit = unit_rows(x)
+    cosines = torch.where(different, unit @ unit.mT, -torch.inf)
+    return cosines.argmax(dim=1), different.any(dim=1).to(x.dtype)
+
+
+def half_squares(a: Tensor, b: Tensor, has: Tensor) -> Tensor:
+    """Half the summed squared distances of rows ``(n, d)``, of those where ``has`` ``(n,)`` is 1, not 0."""
+    return (((a - b) ** 2).sum(1) * has).sum() / 2
+
+
+def triplet(v: Tensor, w: Tensor, negatives: Tensor, has: Tensor, margin: float, weight: float) -> Tensor:
+    """One hinge of the batch, ``max(0, m + s P - N)``; 0 if no anchor ``v_i`` has a negative in ``w``."""
+    positive, negative = half_squares(v, w, has), half_squares(v, w[negatives], has)
+    return (margin + weight * positive - negative).relu() * (has.sum() > 0)
+
+
+def push(v: Tensor, w: Tensor, negatives: Tensor, has: Tensor, margin: float) -> Tensor:
+    """``sum_i max(0, m - ||v_i - w_negative(i)||)`` over anchors that have a negative."""
+    return ((margin - norm(v - w[negatives], 1)).relu() * has).sum()
+
+
+def embedding_terms(
+    config: ACMRConfig, embedded: Pair, logits: Pair, features: Pair, labels: Pair, weights: list[Tensor]
+) -> Terms:
+    """L_emb as ``embedding``, and its parts.
+
+    Of images and of texts: embeddings v and w, ``(n, d)``, logits of the label classifier, ``(n, C)``, raw
+    features, ``(n, D)``, and label rows, ``(n, C)``; ``weights`` are the matrices of the projectors.
+    """
+    (v, w), m, b, c = embedded, config.margin, config.similar_weight, config.dissimilar_weight
+    label = cross_entropy(logits[0], labels[0]) + cross_entropy(logits[1], labels[1])
+    different = ~shares_label(*labels)
+    if config.embedding_loss == "contrastive":
+        similar = norm(v - w)
+        dissimilar = dissimilarity(v, w, different, m, config.true_distance)
+        rest = b * similar + c * dissimilar
+        parts = {"similar": similar, "dissimilar": dissimilar}
+    else:
+        mined = (v, w, *hardest(features[0], different)), (w, v, *hardest(features[1], different.mT))
+        if config.embedding_loss == "triplet":
+            s = config.positive_weight
+            rest = triplet(*mined[0], m, s) + triplet(*mined[1], m, s)
+            parts = {"triplet": rest}
+        else:
+            similar = 2 * norm(v - w, 1).sum()
+            dissimilar = push(*mined[0], m) + push(*mined[1], m)
+            size = torch.stack([norm(each) for each in weights]).sum()
+            rest = b * (similar + c * dissimilar) + config.decay * size
+            parts = {"similar": similar, "dissimilar": dissimilar, "weights": size}
+    return {"embedding": config.label_weight * label + rest, "label": label, **parts}
 
 
 def reversal(epoch: int, epochs: int) -> float:
@@ -189,109 +221,9 @@ def reversal(epoch: int, epochs: int) -> float:
     return 2 / (1 + math.exp(-10 * epoch / epochs)) - 1
 
 
-def objectives(config: ACMRConfig, net: ACMRNet) -> tuple[Objective, ...]:
-    """What a step minimises, in order; see the module's docstring."""
-    adam = Adam(config.lr, config.betas)
-
-    def domain(params: Params, v: Tensor, w: Tensor) -> Tensor:
-        own = part_of(params, "domain.")
-        return domain_loss(functional_call(net.domain, own, (v,)), functional_call(net.domain, own, (w,)))
-
-    def terms(params: Params, batch: Batch) -> tuple[Tensor, Tensor, Terms]:
-        features = batch["x/image"], batch["x/text"]
-        v, w = functional_call(net, params, features)
-        own = part_of(params, "label.")
-        logits = [functional_call(net.label, own, (each,)) for each in (v, w)]
-        weights = [p for n, p in params.items() if n.startswith(PROJECTORS) and n.endswith("weight")]
-        labels = batch["y/image"], batch["y/text"]
-        return v, w, embedding_terms(config, (v, w), logits, features, labels, weights)
-
-    def split(params: Params, batch: Batch, now: Params) -> Terms:  # noqa: ARG001 - the reversal has no part here
-        v, w, found = terms(params, batch)
-        probe = domain(params, v.detach(), w.detach())
-        return {**found, "domain": probe, "total": found["embedding"] + probe}
-
-    def joint(params: Params, batch: Batch, now: Params) -> Terms:
-        v, w, found = terms(params, batch)
-        adversary = domain(params, reverse(v, now["reversal"]), reverse(w, now["reversal"]))
-        return {**found, "domain": adversary, "total": found["embedding"] + adversary}
-
-    def projectors(params: Params, batch: Batch, now: Params) -> Terms:  # noqa: ARG001 - no reversal here either
-        v, w, found = terms(params, batch)
-        return {**found, "total": found["embedding"] - domain(params, v, w)}
-
-    def adversary(params: Params, batch: Batch, now: Params) -> Terms:  # noqa: ARG001 - as above
-        loss = domain(params, *functional_call(net, params, (batch["x/image"], batch["x/text"])))
-        return {"domain": loss, "total": loss}
-
-    if config.update == "split":
-        moved = (*PROJECTORS, "domain.", *(("label.",) if config.train_classifier else ()))
-        return (Objective(split, adam, moved),)
-    if config.update == "joint":
-        return (Objective(joint, adam),)
-    return (
-        Objective(projectors, adam, (*PROJECTORS, "label.")),
-        Objective(adversary, adam, ("domain.",)),
-    )
-
-
 def closeness(queries: Tensor, items: Tensor) -> Tensor:
-    """``2 q.x - |x|^2``: every query's items in the order of their Euclidean distance, ``(n_q, n_d)``.
-
-    The squared distance with the query's own length, the same for all its items, left out.
-    """
+    """``2 q.x - |x|^2``, ``(n_q, n_d)``: in the order of squared distances, whose ``|q|^2`` is left out."""
     return product(queries, items).mul_(2).sub_((items * items).sum(1))
-
-
-class ACMRRetriever(Retriever):
-    """Both projectors, with the weights of one seed; the first of the two modalities has the image's part."""
-
-    def __init__(self, net: ACMRNet, params: Params, names: Sequence[str] = IMAGE_TEXT) -> None:
-        self.net, self.params, self.roles = net, params, dict(zip(names, IMAGE_TEXT, strict=True))
-
-    def embed(self, modality: str, features: Tensor) -> Tensor:
-        """Features ``(n, D)`` to embeddings ``(n, d)``, which :meth:`similarity` compares."""
-        with torch.no_grad():
-            return project(self.net, self.params, self.roles[modality], features)
-
-    def similarity(self, query: str, queries: Tensor, database: str, items: Tensor) -> Tensor:
-        """By Euclidean distance, see :func:`closeness`; ``(n_q, n_d)``."""
-        return closeness(self.embed(query, queries), self.embed(database, items))
-
-
-def project(net: ACMRNet, params: Params, modality: str, features: Tensor) -> Tensor:
-    """Embeddings ``(n, d)`` of one modality by one replica."""
-    found: Tensor = functional_call(getattr(net, modality), part_of(params, f"{modality}."), (features,))
-    return found
-
-
-def phase_of(config: ACMRConfig, net: ACMRNet, sampler: TupleSampler, val: Split | None, run: Run) -> Phase:
-    """All training.
-
-    Args:
-        config: Hyper-parameters.
-        net: Weightless template.
-        sampler: Serves tuples.
-        val: Validation rows to select by; ``None`` where the last epoch is kept.
-        run: Gives device and type.
-    """
-
-    def score(params: Params, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        v, w = project(net, params, "image", image), project(net, params, "text", text)
-        return closeness(v, w), closeness(w, v)
-
-    def schedule(epoch: int) -> Mapping[str, float]:
-        return {"reversal": reversal(epoch, config.epochs)}
-
-    return Phase(
-        name="acmr",
-        epochs=config.epochs,
-        sampler=sampler,
-        objectives=objectives(config, net),
-        schedule=schedule,
-        validate=None if val is None else select_by_scores(score, val, run),
-        select=Select() if val is None else Select("max", "map"),
-    )
 
 
 @method(
@@ -306,28 +238,63 @@ def phase_of(config: ACMRConfig, net: ACMRNet, sampler: TupleSampler, val: Split
     version=1,
     doi="10.1145/3123266.3123326",
 )
-class ACMR(Method):
+class ACMR(PairScoring):
     """Projectors of images and texts, tied by pairs and labels, with a classifier of modalities."""
 
     Config = ACMRConfig
     config: ACMRConfig
 
-    @classmethod
-    def tiny(cls) -> dict[str, Any]:
-        """Hyper-parameters for contract checks."""
-        return {"hidden_image": (12,), "hidden_text": (12,), "dim": 8, "epochs": 4, "batch": 16, "lr": 1e-2}
+    def network(self, train: Split) -> ACMRNet:
+        """Projectors and classifiers."""
+        return ACMRNet(self.config, train["image"].dim, train["text"].dim, train.classes)
 
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
-        """See the module's docstring."""
-        config, names = self.config, train.names
-        train, val = in_roles(train), in_roles(val)
-        widths = train["image"].dim, train["text"].dim
-        net, start = build_replicas(
-            lambda: ACMRNet(config, widths, train.classes),
-            [derive_seed(seed, "acmr", "weights") for seed in run.seeds],
-            run,
-        )
-        sampler = TupleSampler(train, run, config.batch, keep_remainder=False, shuffle=config.reshuffle)
-        phase = phase_of(config, net, sampler, val if config.select == "val" else None, run)
-        params = train_phase(phase, start, run).params
-        return [ACMRRetriever(net, each, names) for each in each_replica(params)]
+    def sampler(self, train: Split, run: RunContext) -> TupleSampler:
+        """Pairs, in batches of one size."""
+        batch, shuffle = self.config.batch, self.config.reshuffle
+        return TupleSampler(train, run, batch, keep_remainder=False, shuffle=shuffle)
+
+    def loss(self, model: Model, batch: Batch) -> Terms:
+        """L_emb, with what ``update`` makes of L_dom."""
+        x, y = (batch.x["image"], batch.x["text"]), (batch.y["image"], batch.y["text"])
+        v, w = model.image(x[0]), model.text(x[1])
+        logits = model.label(v), model.label(w)
+        weights = [p for n, p in model.tensors.items() if n.startswith(PROJECTORS) and n.endswith("weight")]
+        terms = embedding_terms(self.config, (v, w), logits, x, y, weights)
+        if self.config.update == "alternate":
+            return {**terms, "total": terms["embedding"] - domain_loss(model.domain(v), model.domain(w))}
+        if self.config.update == "split":
+            v, w = v.detach(), w.detach()
+        else:
+            v, w = (reverse_gradient(each, batch.now["reversal"]) for each in (v, w))
+        domain = domain_loss(model.domain(v), model.domain(w))
+        return {**terms, "domain": domain, "total": terms["embedding"] + domain}
+
+    def adversary(self, model: Model, batch: Batch) -> Terms:
+        """L_dom, for the steps of D in ``alternate``."""
+        v, w = model.image(batch.x["image"]), model.text(batch.x["text"])
+        domain = domain_loss(model.domain(v), model.domain(w))
+        return {"domain": domain, "total": domain}
+
+    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
+        """What a step minimises, in update order; see the module's docstring."""
+        del net
+        if self.config.update == "alternate":
+            steps = (self.loss, (*PROJECTORS, "label.")), (self.adversary, ("domain.",))
+            return tuple(Objective(loss, self.optimizer(), moved) for loss, moved in steps)
+        frozen = self.config.update == "split" and not self.config.train_classifier
+        return (Objective(self.loss, self.optimizer(), (*PROJECTORS, "domain.") if frozen else ()),)
+
+    def phase(self, net: nn.Module, sampler: Sampler) -> Phase:
+        """All training, with lambda of every epoch."""
+        epochs = self.config.epochs
+        return replace(super().phase(net, sampler), schedule=lambda e: {"reversal": reversal(e, epochs)})
+
+    def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
+        """Embeddings of images, v, or of texts, w."""
+        found: Tensor = getattr(model, modality)(x)
+        return found
+
+    def score(self, model: Model, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """By Euclidean distance, see :func:`closeness`."""
+        v, w = model.image(image), model.text(text)
+        return closeness(v, w), closeness(w, v)

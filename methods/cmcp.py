@@ -40,8 +40,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -50,9 +49,12 @@ from scipy.sparse import csr_array, diags_array, eye_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from benchmark.core.config import Bounds, Config, Count, Share
 from benchmark.core.data import Split
-from benchmark.core.method import Method, Retriever, Run, choice
+from benchmark.core.method import FitLog, Method, Retriever, RunContext
 from benchmark.core.registry import method
+
+from .blocks.joint import split_tensors
 
 PASSES = 2  # of the z-normalisation
 ADDED = 1e-3  # to all deviations if one is 0
@@ -61,12 +63,11 @@ CHUNK_BYTES = 64 * 2**20  # of the cosines held at once
 DIVERGED = 1e6
 
 
-@dataclass(frozen=True)
-class CMCPConfig:
-    """Hyper-parameters; defaults are those of the public code.
+class CMCPConfig(Config):
+    """Hyper-parameters.
 
     Attributes:
-        alpha: Share of the neighbours in every step of propagation, in [0, 1).
+        alpha: Share of the neighbours in every step of propagation, below 1.
         k: Neighbours per row; all others where there are fewer.
         tolerance: Propagation ends when no entry changes by more.
         constant_features: Columns constant in training: ``drop``, or ``as_published``.
@@ -74,34 +75,20 @@ class CMCPConfig:
             row.
     """
 
-    alpha: float = 0.6
-    k: int = 30
-    tolerance: float = 1e-12
-    constant_features: str = "drop"
-    self_match: str = "row"
+    alpha: Share
+    k: Count
+    tolerance: Annotated[float, Bounds(0, 1, open=True)]
+    constant_features: Literal["drop", "as_published"]
+    self_match: Literal["row", "first"]
 
     def __post_init__(self) -> None:
-        choice("constant_features", self.constant_features, ("drop", "as_published"))
-        choice("self_match", self.self_match, ("row", "first"))
-        if not 0 <= self.alpha < 1:
-            raise ValueError(f"alpha must be at least 0 and below 1; got {self.alpha}")
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1; got {self.k}")
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must lie between 0 and 1; got {self.tolerance}")
+        super().__post_init__()
+        if self.alpha == 1:
+            raise ValueError("alpha must be below 1; got 1")
 
 
 def znorm(x: Tensor, train: int, constant_features: str = "drop") -> Tensor:
-    """Z-normalise, in place.
-
-    Args:
-        x: ``(N, d)`` float64.
-        train: How many of the first rows give the statistics.
-        constant_features: As in :class:`CMCPConfig`.
-
-    Returns:
-        ``x``.
-    """
+    """Z-normalise ``x`` ``(N, d)`` float64, in place, with the statistics of the first ``train`` rows."""
     known = x[:train]
     constant = known.amax(0) == known.amin(0)
     for _ in range(PASSES):
@@ -116,15 +103,10 @@ def znorm(x: Tensor, train: int, constant_features: str = "drop") -> Tensor:
 
 
 def neighbours(x: Tensor, k: int, self_match: str = "row") -> tuple[Tensor, Tensor]:
-    """The largest cosines of every row with others, and whose they are; a block of rows at a time.
+    """The ``k`` largest cosines of every row with others, and whose they are; a block of rows at a time.
 
-    Args:
-        x: ``(N, d)`` rows; divided by their lengths in place.
-        k: How many; at most N - 1 are found.
-        self_match: As in :class:`CMCPConfig`.
-
-    Returns:
-        Cosines and row numbers, both ``(N, k)``.
+    Rows ``(N, d)`` are divided by their lengths in place. Cosines and row numbers are ``(N, k)``; at most
+    N - 1 are found.
     """
     x.div_(torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(FLOOR))
     count = len(x)
@@ -146,15 +128,7 @@ def neighbours(x: Tensor, k: int, self_match: str = "row") -> tuple[Tensor, Tens
 
 
 def normalised_graph(cosines: NDArray[np.float64], rows: NDArray[np.int64]) -> tuple[csr_array, int]:
-    """S of the neighbours of N rows.
-
-    Args:
-        cosines: ``(N, k)``.
-        rows: ``(N, k)``, whose cosines these are.
-
-    Returns:
-        S, ``(N, N)``, and how many negative weights had to become 0.
-    """
+    """S ``(N, N)`` of cosines ``(N, k)`` and whose they are, and the number of negative weights set to 0."""
     count, k = rows.shape
     starts = np.arange(count + 1) * k
     directed = csr_array((cosines.ravel(), rows.ravel(), starts), shape=(count, count))
@@ -170,16 +144,10 @@ def normalised_graph(cosines: NDArray[np.float64], rows: NDArray[np.int64]) -> t
 def propagate(
     graph: csr_array, start: NDArray[np.float64], alpha: float, tolerance: float
 ) -> tuple[NDArray[np.float64], int]:
-    """(1 - alpha) (I - alpha S)^-1 Y, by repeated steps F <- alpha S F + (1 - alpha) Y.
+    """(1 - alpha) (I - alpha S)^-1 Y for ``(N, N)`` and ``(N, C)``: repeated F <- alpha S F + (1 - alpha) Y.
 
     A step shrinks the difference by alpha, unless S has negative weights. If that keeps it from settling, the
     equations are solved directly.
-
-    Args:
-        graph: S, ``(N, N)``.
-        start: Y, ``(N, C)``.
-        alpha: In [0, 1).
-        tolerance: Largest change of an entry in the last step.
 
     Returns:
         ``(N, C)``, and the number of steps (0: solved directly).
@@ -232,25 +200,22 @@ class CMCPRetriever(Retriever):
 
     def spread(self, modality: str, test: Tensor) -> Tensor:
         """G, the class scores of the test rows: ``(n_test, D)`` features to ``(n_test, C)`` float64."""
-        digest = hashlib.blake2b(test.detach().cpu().contiguous().numpy()).digest()
+        digest = hashlib.blake2b(test.detach().cpu().contiguous().numpy().data).digest()
         kept = self.last.get(modality)
         if kept is None or kept[0] != digest:
             self.last[modality] = kept = digest, self._spread(modality, test)
         return kept[1].to(test.device)
 
     def _spread(self, modality: str, test: Tensor) -> Tensor:
-        config = self.config
-        known, labels = self.train[modality]
+        c, (known, labels) = self.config, self.train[modality]
         train, count = len(known), len(known) + len(test)
         rows = torch.empty(count, known.shape[1], dtype=torch.float64, device=test.device)
         rows[:train], rows[train:] = known, test
-        cosines, columns = neighbours(
-            znorm(rows, train, config.constant_features), config.k, config.self_match
-        )
+        cosines, columns = neighbours(znorm(rows, train, c.constant_features), c.k, c.self_match)
         graph, clipped = normalised_graph(cosines.cpu().numpy(), columns.cpu().numpy())
         start = np.zeros((count, labels.shape[1]))
         start[:train] = labels.cpu().numpy()
-        values, steps = propagate(graph, start, config.alpha, config.tolerance)
+        values, steps = propagate(graph, start, c.alpha, c.tolerance)
         self.notes[modality] = {
             "rows": count,
             "neighbours": cosines.shape[1],
@@ -282,15 +247,10 @@ class CMCP(Method):
     Config = CMCPConfig
     config: CMCPConfig
 
-    @classmethod
-    def tiny(cls) -> dict[str, Any]:
-        """For contract checks."""
-        return {"k": 4}
-
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
+    def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
         """Keep the training rows; validation rows are not used. The same retriever serves all seeds."""
         del val
-        known = {m.name: (run.tensor(m.features), run.tensor(train.label_matrix(m.name))) for m in train}
+        known = {name: split_tensors(train, name, run) for name in train.names}
         graphs: dict[str, Any] = {}
-        run.notes["graphs"] = graphs
+        log.notes["graphs"] = graphs
         return [CMCPRetriever(self.config, known, graphs)] * len(run.seeds)

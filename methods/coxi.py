@@ -31,42 +31,27 @@ more the smoothed labels are out of reach.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from benchmark.core.config import Betas, Config, Count, Share, Weight, Widths
 from benchmark.core.data import Split
-from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
 from benchmark.core.registry import method
-from benchmark.training.samplers import Batch, TupleSampler
-from benchmark.training.train import (
-    SGD,
-    Adam,
-    Group,
-    Objective,
-    Params,
-    Phase,
-    Select,
-    Terms,
-    build_replicas,
-    train_phase,
-)
+from benchmark.training import SGD, Adam, Batch, Group, Model, Objective, Terms
 
-from .blocks.joint import joint_retrievers, select_by_map
-from .blocks.layers import dropout, part_of, unit_rows
+from .blocks.base import Joint
+from .blocks.layers import dropout, unit_rows
 from .blocks.losses import cross_entropy
 
 PROXY_SCALE = 1 / 8
 
 
-@dataclass(frozen=True)
-class COXIConfig:
-    """Hyper-parameters; defaults are the publication's for Wikipedia.
+class COXIConfig(Config):
+    """Hyper-parameters.
 
     Attributes:
         hidden: Widths of the layers before the embedding; all but the last with ReLU and dropout.
@@ -89,44 +74,35 @@ class COXIConfig:
         select: Epoch kept: best validation ``map``, or the ``last``.
     """
 
-    hidden: tuple[int, ...] = (2048, 2048, 1024)
-    dim: int = 512
-    epochs: int = 200
-    batch: int = 128
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 1e-4
-    lr_proxies: float = 1e-4
-    proxy_optimizer: str = "sgd"
-    dropout: float = 0.1
-    alpha: float = 1.0
-    beta: float = 1.0
-    gamma: float = 1.0
-    margin: float = 0.5
-    scale: float = 6.0
-    smoothing: float = 0.1
-    share_third_layer: bool = False
-    select: str = "map"
+    hidden: Widths
+    dim: Count
+    epochs: Count
+    batch: Count
+    lr: Weight
+    betas: Betas
+    weight_decay: Weight
+    lr_proxies: Weight
+    proxy_optimizer: Literal["sgd", "adam"]
+    dropout: Share
+    alpha: Weight
+    beta: Weight
+    gamma: Weight
+    margin: float
+    scale: float
+    smoothing: Share
+    share_third_layer: bool
+    select: Literal["map", "last"]
 
     def __post_init__(self) -> None:
-        choice("proxy_optimizer", self.proxy_optimizer, ("sgd", "adam"))
-        choice("select", self.select, ("map", "last"))
-        if not self.hidden or min(*self.hidden, self.dim, self.epochs, self.batch) < 1:
-            raise ValueError("hidden must name a layer, and hidden, dim, epochs and batch must be positive")
-        if not (0 <= self.dropout < 1 and 0 <= self.smoothing <= 1):
-            raise ValueError("dropout must lie in 0..1, below 1, and smoothing in 0..1")
-        rates = (self.lr, self.lr_proxies, self.weight_decay, self.alpha, self.beta, self.gamma)
-        if min(rates) < 0:
-            raise ValueError("learning rates, weight_decay, alpha, beta and gamma must not be negative")
+        super().__post_init__()
+        if len(self.hidden) < 2:
+            raise ValueError("hidden must name two layers at least")
+        if self.dropout == 1:
+            raise ValueError("dropout must be below 1")
 
 
 class Encoder(nn.Module):
-    """Layers of every modality, then one they share.
-
-    Args:
-        widths: Feature width of both modalities.
-        config: Widths, dropout, and which layers are shared.
-    """
+    """Layers of every modality, then one they share."""
 
     def __init__(self, widths: Mapping[str, int], config: COXIConfig) -> None:
         super().__init__()
@@ -135,51 +111,28 @@ class Encoder(nn.Module):
         self.own = nn.ModuleList(
             nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((width, *own))) for width in widths.values()
         )
-        inner = [own[-1]] * len(widths) if own else list(widths.values())
-        if config.share_third_layer:
-            inner = inner[:1]
-        self.third = nn.ModuleList(nn.Linear(width, last) for width in inner)
+        thirds = 1 if config.share_third_layer else len(widths)
+        self.third = nn.ModuleList(nn.Linear(own[-1], last) for _ in range(thirds))
         self.shared = nn.Linear(last, config.dim)
 
     def forward(self, modality: str, x: Tensor, keys: Tensor | None = None) -> Tensor:
-        """``(B, D)`` features to ``(B, d)`` embeddings.
-
-        Args:
-            modality: Whose features.
-            x: Features.
-            keys: ``(B,)`` int64 from which dropout draws; none: no dropout.
-        """
+        """``(B, D)`` features to ``(B, d)`` embeddings; without keys ``(B,)`` there is no dropout."""
         place = self.names.index(modality)
-        layers = self.own[place]
+        layers, third = cast(nn.ModuleList, self.own[place]), self.third[place % len(self.third)]
         stream = place * (len(layers) + 1)  # another one for every layer of every modality
         for number, layer in enumerate(layers):
-            x = self._dropped(layer(x).relu(), keys, stream + number)
-        third = self.third[place if len(self.third) > 1 else 0]
-        return self._dropped(self.shared(third(x)), keys, stream + len(layers))
-
-    def _dropped(self, x: Tensor, keys: Tensor | None, stream: int) -> Tensor:
-        return x if keys is None else dropout(x, self.share, keys, stream)
+            x = dropout(layer(x).relu(), self.share, keys, stream + number)
+        return dropout(self.shared(third(x)), self.share, keys, stream + len(layers))
 
 
 class COXINet(nn.Module):
-    """Encoder, classifier and proxies.
-
-    Args:
-        widths: Feature width of both modalities.
-        config: Widths and options.
-        classes: Number of classes.
-    """
+    """Encoder, classifier and proxies."""
 
     def __init__(self, widths: Mapping[str, int], config: COXIConfig, classes: int) -> None:
         super().__init__()
         self.encoder = Encoder(widths, config)
         self.classifier = nn.Linear(config.dim, classes)
         self.proxies = nn.Parameter(PROXY_SCALE * torch.randn(classes, config.dim))
-
-    def forward(self, modality: str, x: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``(B, D)`` features to ``(B, d)`` embeddings and ``(B, C)`` logits."""
-        f = self.encoder(modality, x, keys)
-        return f, self.classifier(f)
 
 
 def smoothed_labels(labels: Tensor, smoothing: float) -> Tensor:
@@ -188,21 +141,17 @@ def smoothed_labels(labels: Tensor, smoothing: float) -> Tensor:
     return rest + (1 - smoothing - rest) * labels
 
 
-def proxy_loss(
-    rows: Tensor, labels: Tensor, proxies: Tensor, margin: float, scale: float, smoothing: float
-) -> Tensor:
+def proxy_loss(rows: Tensor, labels: Tensor, proxies: Tensor, config: COXIConfig) -> Tensor:
     """L_p.
 
     Args:
         rows: Embeddings ``(N, d)`` of any length.
         labels: One-hot ``(N, C)``.
         proxies: ``(C, d)`` of any length.
-        margin: Subtracted from the logit of the label.
-        scale: Of the cosines.
-        smoothing: See :func:`smoothed_labels`.
+        config: Margin, scale and smoothing.
     """
-    logits = scale * (unit_rows(rows) @ unit_rows(proxies).mT) - margin * labels
-    return -(smoothed_labels(labels, smoothing) * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+    logits = config.scale * (unit_rows(rows) @ unit_rows(proxies).mT) - config.margin * labels
+    return -(smoothed_labels(labels, config.smoothing) * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def objective_terms(
@@ -221,50 +170,11 @@ def objective_terms(
         proxies: ``(C, d)``.
         config: Weights and constants.
     """
-    rows, own = torch.cat(embedded), torch.cat(labels)
-    proxy = proxy_loss(rows, own, proxies, config.margin, config.scale, config.smoothing)
+    proxy = proxy_loss(torch.cat(embedded), torch.cat(labels), proxies, config)
     label = cross_entropy(logits[0], labels[0]) + cross_entropy(logits[1], labels[1])
     distance = torch.linalg.vector_norm(embedded[0] - embedded[1], dim=-1).mean()
     total = config.alpha * proxy + config.beta * label + config.gamma * distance
     return {"total": total, "proxy": proxy, "label": label, "distance": distance}
-
-
-def coxi_objective(config: COXIConfig, loss: Callable[..., Terms]) -> Objective:
-    """The loss with the optimisers of the network and of the proxies."""
-    rate = config.lr_proxies
-    of_proxies = SGD(rate) if config.proxy_optimizer == "sgd" else Adam(rate, config.betas)
-    network = Adam(config.lr, config.betas, weight_decay=config.weight_decay)
-    return Objective(loss, network, groups=(Group(("proxies",), of_proxies),))
-
-
-def coxi_phase(
-    config: COXIConfig, net: COXINet, sampler: TupleSampler, validate: Callable[[Params, Params], Terms]
-) -> Phase:
-    """Training of network and proxies.
-
-    Args:
-        config: Hyper-parameters.
-        net: Weightless template.
-        sampler: Pairs.
-        validate: Gives ``map``.
-    """
-    names = net.encoder.names
-
-    def loss(params: Params, batch: Batch, now: Params) -> Terms:  # noqa: ARG001 - nothing is scheduled
-        found = [functional_call(net, params, (n, batch[f"x/{n}"], batch["key"])) for n in names]
-        (f1, logits1), (f2, logits2) = found
-        labels = batch[f"y/{names[0]}"], batch[f"y/{names[1]}"]
-        return objective_terms((f1, f2), (logits1, logits2), labels, params["proxies"], config)
-
-    return Phase(
-        name="coxi",
-        epochs=config.epochs,
-        sampler=sampler,
-        objectives=(coxi_objective(config, loss),),
-        validate=validate,
-        select=Select("last") if config.select == "last" else Select("max", "map"),
-        keep=("encoder.",),
-    )
 
 
 @method(
@@ -280,31 +190,32 @@ def coxi_phase(
     version=1,
     doi="10.1007/s13735-023-00316-1",
 )
-class COXI(Method):
+class COXI(Joint):
     """Two networks with a shared end, drawn to class proxies they share."""
 
     Config = COXIConfig
     config: COXIConfig
 
-    @classmethod
-    def tiny(cls) -> dict[str, Any]:
-        """Hyper-parameters for contract checks."""
-        return {"hidden": (16, 16, 12), "dim": 12, "epochs": 4, "batch": 16, "lr": 1e-3}
+    def network(self, train: Split) -> COXINet:
+        """Encoder, classifier and proxies."""
+        return COXINet({m.name: m.dim for m in train}, self.config, train.classes)
 
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
-        """See the module's docstring."""
-        config = self.config
-        widths = {m.name: m.dim for m in train}
-        net, start = build_replicas(
-            lambda: COXINet(widths, config, train.classes),
-            [derive_seed(seed, "coxi", "weights") for seed in run.seeds],
-            run,
-        )
+    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
+        """L, with an optimiser for the network and one for the proxies."""
+        del net
+        config, rate = self.config, self.config.lr_proxies
+        of_proxies = SGD(rate) if config.proxy_optimizer == "sgd" else Adam(rate, config.betas)
+        network = Adam(config.lr, config.betas, weight_decay=config.weight_decay)
+        return (Objective(self.loss, network, groups=(Group(("proxies",), of_proxies),)),)
 
-        def embed(params: Params, modality: str, x: Tensor) -> Tensor:
-            found: Tensor = functional_call(net.encoder, part_of(params, "encoder."), (modality, x))
-            return found
+    def loss(self, model: Model, batch: Batch) -> Terms:
+        """L of one batch."""
+        f1, f2 = (model.encoder(name, x, batch.extra["key"]) for name, x in batch.x.items())
+        logits = model.classifier(f1), model.classifier(f2)
+        y1, y2 = batch.y.values()
+        return objective_terms((f1, f2), logits, (y1, y2), model.proxies, self.config)
 
-        sampler = TupleSampler(train, run, config.batch)
-        phase = coxi_phase(config, net, sampler, select_by_map(embed, val, run))
-        return joint_retrievers(embed, train_phase(phase, start, run).params)
+    def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
+        """f, without dropout."""
+        found: Tensor = model.encoder(modality, x)
+        return found

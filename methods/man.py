@@ -34,39 +34,25 @@ entropy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from benchmark.core.config import Betas, Config, Count, Positive, Weight, Whole, Widths
 from benchmark.core.data import Split
-from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.method import FitLog, Retriever, RunContext
 from benchmark.core.registry import method
-from benchmark.training.samplers import Batch, IndependentSampler, Sampler, TupleSampler
-from benchmark.training.train import (
-    Adam,
-    Objective,
-    Params,
-    Phase,
-    Select,
-    Terms,
-    build_replicas,
-    train_phase,
-)
+from benchmark.training import Batch, IndependentSampler, Model, Objective, Terms, TupleSampler
 
-from .blocks.joint import Embed, embed_by_encoder, joint_retrievers, select_by_map
-from .blocks.layers import MLP, part_of
-
-JITTER = (0.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
-"""Multiples of eta added to S_w, the first that makes it positive definite."""
+from .blocks.base import Joint
+from .blocks.eigen import generalized_eigenvalues
+from .blocks.layers import MLP
 
 
-@dataclass(frozen=True)
-class MANConfig:
-    """Hyper-parameters; defaults are those of the public code for Wikipedia.
+class MANConfig(Config):
+    """Hyper-parameters.
 
     Attributes:
         hidden: Widths of the hidden layers of every encoder.
@@ -83,35 +69,26 @@ class MANConfig:
         select: Epoch kept: the highest validation ``map``, or the ``last``.
     """
 
-    hidden: tuple[int, ...] = (1024, 1024)
-    dim: int = 0
-    discriminator: int = 128
-    epochs: int = 200
-    batch: int = 100
-    lr: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    eta: float = 1e-3
-    fisher_beta: float = 1.0
-    mda_rank: str = "guard"
-    sampling: str = "tuples"
-    select: str = "map"
-
-    def __post_init__(self) -> None:
-        choice("mda_rank", self.mda_rank, ("guard", "official"))
-        choice("sampling", self.sampling, ("tuples", "independent"))
-        choice("select", self.select, ("map", "last"))
-        if min(self.epochs, self.batch, self.discriminator, *self.hidden) < 1 or self.dim < 0:
-            raise ValueError("epochs, batch, discriminator and hidden must be positive, dim not negative")
-        if self.eta <= 0 or self.lr < 0 or self.fisher_beta < 0:
-            raise ValueError("eta must be positive, lr and fisher_beta not negative")
+    hidden: Widths
+    dim: Whole
+    discriminator: Count
+    epochs: Count
+    batch: Count
+    lr: Weight
+    betas: Betas
+    eta: Positive
+    fisher_beta: Weight
+    mda_rank: Literal["guard", "official"]
+    sampling: Literal["tuples", "independent"]
+    select: Literal["map", "last"]
 
 
 class AdversarialNet(nn.Module):
     """An encoder per modality, and the discriminator of modalities."""
 
-    def __init__(self, widths: Sequence[int], config: MANConfig, d: int) -> None:
+    def __init__(self, widths: Mapping[str, int], config: MANConfig, d: int) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(MLP(width, config.hidden, d) for width in widths)
+        self.encoders = nn.ModuleDict({name: MLP(width, config.hidden, d) for name, width in widths.items()})
         self.discriminator = MLP(d, (config.discriminator,), len(widths))
 
 
@@ -139,27 +116,6 @@ def scatters(x: Tensor, y: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     return within, counts.sqrt()[:, None] * compressed(x.mean(dim=0) - means)
 
 
-def generalized_eigenvalues(within: Tensor, between: Tensor, eta: float) -> Tensor:
-    """Eigenvalues of ``B'B w = lambda S w``, largest first; ``min(d, C)`` of them, the others are 0.
-
-    Args:
-        within: S, ``(d, d)``.
-        between: B, ``(C, d)``.
-        eta: Unit of what is added to S where it is not positive definite.
-    """
-    d = within.shape[0]
-    identity = torch.eye(d, dtype=within.dtype, device=within.device)
-    shifts = eta * torch.tensor(JITTER, dtype=within.dtype, device=within.device)
-    failed = torch.linalg.cholesky_ex(within.detach() + shifts[:, None, None] * identity).info != 0
-    first = (failed.cumsum(dim=0) == torch.arange(1, len(JITTER) + 1, device=within.device)).sum()
-    shift = torch.where(torch.arange(len(JITTER), device=within.device) == first, shifts, 0.0).sum()
-    factor = torch.linalg.cholesky_ex(within + shift * identity).L
-    whitened = torch.linalg.solve_triangular(factor, between.mT, upper=False)  # (d, C)
-    gram = whitened @ whitened.mT if d <= between.shape[0] else whitened.mT @ whitened
-    # A solver refuses what is not finite; the adversarial term of the same rows then reports it.
-    return torch.linalg.eigvalsh(torch.where(gram.isfinite(), gram, 0.0)).flip(-1)
-
-
 def discriminant(x: Tensor, y: Tensor, eta: float = 1e-3, rank: str = "guard") -> Tensor:
     """L_M: negative mean log of the eigenvalues that count; 0 where none does.
 
@@ -184,57 +140,20 @@ def discriminant(x: Tensor, y: Tensor, eta: float = 1e-3, rank: str = "guard") -
     return term.to(x.dtype)
 
 
-def modality_errors(net: nn.Module, params: Params, z: Sequence[Tensor], *, fooled: bool) -> Tensor:
+def modality_errors(discriminator: Model, z: Sequence[Tensor], *, fooled: bool) -> Tensor:
     """Per modality the mean of ``1/2 ||D(z) - target||^2``, ``(m,)``.
 
     Args:
-        net: Weightless discriminator.
-        params: Its parameters.
+        discriminator: ``(n, d)`` rows to ``(n, m)`` logits of D.
         z: Per modality ``(B_v, d)``.
         fooled: Target: the own modality, or all the others equally.
     """
     sizes = [len(rows) for rows in z]
-    guesses: Tensor = functional_call(net, params, (torch.cat(list(z)),)).softmax(dim=-1)
+    guesses = discriminator(torch.cat(list(z))).softmax(dim=-1)
     own = torch.eye(len(z), dtype=guesses.dtype, device=guesses.device)
     targets = (1 - own) / (len(z) - 1) if fooled else own
-    parts = zip(guesses.split(sizes), targets, strict=True)
+    parts = zip(torch.split(guesses, sizes), targets, strict=True)
     return torch.stack([(rows - target).square().sum(dim=-1).mean() / 2 for rows, target in parts])
-
-
-def adversarial_phase(
-    config: MANConfig, net: AdversarialNet, embed: Embed, names: Sequence[str], sampler: Sampler
-) -> Phase:
-    """Training of all encoders and the discriminator, without a validation quantity yet."""
-
-    def discriminator_loss(params: Params, batch: Batch, now: Params) -> Terms:  # noqa: ARG001 - no constants
-        still = {n: p.detach() for n, p in params.items() if n.startswith("encoders.")}
-        z = [embed(still, name, batch[f"x/{name}"]) for name in names]
-        errors = modality_errors(net.discriminator, part_of(params, "discriminator."), z, fooled=False)
-        return {"total": errors.sum(), "discriminator": errors.sum()}
-
-    def encoder_loss(params: Params, batch: Batch, now: Params) -> Terms:  # noqa: ARG001 - as above
-        z = [embed(params, name, batch[f"x/{name}"]) for name in names]
-        y = torch.cat([batch[f"y/{name}"] for name in names])
-        errors = modality_errors(net.discriminator, part_of(params, "discriminator."), z, fooled=True)
-        fisher = discriminant(torch.cat(z), y, config.eta, config.mda_rank)
-        return {
-            "total": errors.sum() + config.fisher_beta * fisher,
-            "adversarial": errors.sum(),
-            "discriminant": fisher,
-        }
-
-    adam = Adam(config.lr, config.betas)
-    return Phase(
-        name="man",
-        epochs=config.epochs,
-        sampler=sampler,
-        objectives=(
-            Objective(discriminator_loss, adam, ("discriminator.",)),
-            Objective(encoder_loss, adam, ("encoders.",)),
-        ),
-        select=Select("last") if config.select == "last" else Select("max", "map"),
-        keep=("encoders.",),
-    )
 
 
 def expected_classes(labels: Tensor, batch: int) -> float:
@@ -254,33 +173,55 @@ def expected_classes(labels: Tensor, batch: int) -> float:
     multilabel=False,
     version=1,
 )
-class MAN(Method):
+class MAN(Joint):
     """Encoders against a discriminator of modalities, with a discriminant analysis of all modalities."""
 
     Config = MANConfig
     config: MANConfig
+    keep = ("encoders.",)
 
-    @classmethod
-    def tiny(cls) -> dict[str, Any]:
-        """Hyper-parameters for contract checks."""
-        return {"hidden": (16, 16), "discriminator": 8, "epochs": 3, "batch": 12, "lr": 2e-3}
+    def network(self, train: Split) -> AdversarialNet:
+        """Encoders and discriminator."""
+        return AdversarialNet({m.name: m.dim for m in train}, self.config, self.config.dim or train.classes)
 
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
-        """See the module's docstring.
+    def sampler(self, train: Split, run: RunContext) -> TupleSampler | IndependentSampler:
+        """Tuples, or a batch of every modality by itself."""
+        serve = TupleSampler if self.config.sampling == "tuples" else IndependentSampler
+        return serve(train, run, self.config.batch)
 
-        Notes ``classes_per_batch``: how many classes a batch is expected to hold. Where that is fewer than
-        there are, ``mda_rank`` matters.
-        """
-        config, names = self.config, train.names
-        d = config.dim or train.classes
-        seeds = [derive_seed(seed, "man", "weights") for seed in run.seeds]
-        net, start = build_replicas(
-            lambda: AdversarialNet([train[n].dim for n in names], config, d), seeds, run
+    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
+        """The discriminator's, then the encoders'."""
+        del net
+        return (
+            Objective(self.discriminator_loss, self.optimizer(), ("discriminator.",)),
+            Objective(self.loss, self.optimizer(), ("encoders.",)),
         )
-        embed = embed_by_encoder(net.encoders, names)
-        serve = TupleSampler if config.sampling == "tuples" else IndependentSampler
-        sampler = serve(train, run, config.batch)
-        run.notes["classes_per_batch"] = expected_classes(sampler.labels[names[0]], sampler.sizes[0])
-        phase = adversarial_phase(config, net, embed, names, sampler)
-        phase = replace(phase, validate=select_by_map(embed, val, run))
-        return joint_retrievers(embed, train_phase(phase, start, run).params)
+
+    def encode(self, model: Model, batch: Batch) -> list[Tensor]:
+        """The rows z of every modality, ``(B_v, d)``."""
+        return [self.embed(model, name, x) for name, x in batch.x.items()]
+
+    def discriminator_loss(self, model: Model, batch: Batch) -> Terms:
+        """L_D of one batch."""
+        z = self.encode(model.detached(), batch)
+        errors = modality_errors(model.discriminator, z, fooled=False)
+        return {"total": errors.sum(), "discriminator": errors.sum()}
+
+    def loss(self, model: Model, batch: Batch) -> Terms:
+        """What the encoders minimise on one batch."""
+        z, y = self.encode(model, batch), torch.cat(list(batch.y.values()))
+        adversarial = modality_errors(model.discriminator, z, fooled=True).sum()
+        fisher = discriminant(torch.cat(z), y, self.config.eta, self.config.mda_rank)
+        total = adversarial + self.config.fisher_beta * fisher
+        return {"total": total, "adversarial": adversarial, "discriminant": fisher}
+
+    def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
+        """z, as the encoder gives it."""
+        found: Tensor = model.encoders[modality](x)
+        return found
+
+    def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
+        """Also notes how many classes a batch is expected to hold: where some lack, ``mda_rank`` matters."""
+        served = self.sampler(train, RunContext())  # shares the memory of the split
+        log.notes["classes_per_batch"] = expected_classes(served.labels[train.names[0]], served.sizes[0])
+        return super().fit(train, val, run, log)

@@ -23,9 +23,9 @@ Where this differs from the public code:
   a batch without labelled rows has L_c = L_e = 0 (there: NaN);
 - a loss that is not finite stops the run (there: the features of the last finite epoch are silently kept);
 - random streams are derived per seed and modality; W is drawn from the run's seed (there: read from a file,
-  which ``prior_seed=123`` reproduces).
+  which the variant ``published`` reproduces by ``prior_seed``).
 Kept on purpose: the public code means to keep the best epoch and keeps the last (``select``); it computes the
-cross entropy of l W and does not use it (``label_ce_weight``).
+cross entropy of l W, but does not minimise it.
 
 ``prior`` puts another matrix in the place of W. Its column lengths act as an inverse temperature in L_c and
 L_e; ``prior_scale`` is ``unit`` so that the published weights keep their meaning.
@@ -34,52 +34,32 @@ L_e; ``prior_scale`` is ``unit`` so that the published weights keep their meanin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Literal
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from benchmark.core.config import Betas, Count, Rates, Weight, Widths
 from benchmark.core.data import Split
-from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.method import FitLog, Retriever, RunContext, derive_seed
 from benchmark.core.registry import method
-from benchmark.errors import UnknownNameError, UnsupportedError
-from benchmark.training.samplers import Batch, RowSampler
-from benchmark.training.train import (
-    Adam,
-    Objective,
-    Params,
-    Phase,
-    Select,
-    Terms,
-    build_replicas,
-    train_phase,
-)
+from benchmark.training import Batch, Model, Params, Phase, RowSampler, Sampler, Select, Terms, build_replicas
 
+from .blocks.base import separate_retrievers
 from .blocks.joint import split_tensors
 from .blocks.layers import MLP, part_of, unit_rows
 from .blocks.losses import cross_entropy, labelled_mean, pair_likelihood
-from .blocks.prior import (
-    SCALES,
-    check_source,
-    make_prior,
-    orthogonal_columns,
-    scale_prior,
-    spl_config,
-)
-from .blocks.retrievers import one_per_replica
+from .blocks.prior import PriorConfig, PriorHost, SPLConfig
 
 
-@dataclass(frozen=True)
-class MARSConfig:
-    """Hyper-parameters; defaults are the public code's for XMedia.
+class MARSConfig(PriorConfig):
+    """Hyper-parameters, beside those of :class:`PriorConfig`.
 
     Attributes:
         trunk: Widths of the data network's hidden layers.
         label_hidden: Widths of the label network's hidden layers.
-        dim: Embedding width d.
         epochs: Epochs per modality.
         batch: Batch size; a smaller modality is served whole.
         lr: Learning rate per modality; ``default`` for those not named. The first modality's is also the
@@ -87,55 +67,27 @@ class MARSConfig:
         betas: Adam's decay rates.
         alpha1, beta1: Weights of L_c and L_e for the first modality.
         alpha2, beta2: The same for later ones.
-        label_ce_weight: Weight of the cross entropy of l W for the first modality; 0 in the public code.
-        modality_order: Names in training order; the first trains the label network. Those not named follow.
-            Empty: image, if there is one, then the dataset's order.
         select: Epoch kept: the ``last``, or the ``best`` validation pair term (L_ld, then L_dd).
-        prior: Where W comes from, see ``methods/prior.py``.
-        prior_scale: Lengths of its columns: ``unit``, ``mean``, ``polar`` or ``none``.
-        prior_seed: Seed of the orthogonal columns, the same for all seeds of a run; -1: each seed its own.
-        spl: Hyper-parameters of selective prior learning where ``prior`` needs it, as ``SPLConfig`` names
-            them; its defaults for those not named.
+        spl: Hyper-parameters of selective prior learning, where ``prior`` needs it.
     """
 
-    trunk: tuple[int, ...] = (2048, 1024)
-    label_hidden: tuple[int, ...] = (1024, 1024)
-    dim: int = 128
-    epochs: int = 200
-    batch: int = 64
-    lr: Mapping[str, float] = field(
-        default_factory=lambda: {"image": 1e-4, "text": 2e-4, "audio": 1e-4, "default": 2e-4}
-    )
-    betas: tuple[float, float] = (0.5, 0.999)
-    alpha1: float = 1.0
-    beta1: float = 0.5
-    alpha2: float = 1.0
-    beta2: float = 0.2
-    label_ce_weight: float = 0.0
-    modality_order: tuple[str, ...] = ()
-    select: str = "last"
-    prior: str = "orthogonal"
-    prior_scale: str = "unit"
-    prior_seed: int = -1
-    spl: Mapping[str, Any] = field(default_factory=dict)
+    trunk: Widths
+    label_hidden: Widths
+    epochs: Count
+    batch: Count
+    lr: Rates
+    betas: Betas
+    alpha1: Weight
+    beta1: Weight
+    alpha2: Weight
+    beta2: Weight
+    select: Literal["last", "best"]
+    spl: SPLConfig
 
     def __post_init__(self) -> None:
-        choice("select", self.select, ("last", "best"))
-        check_source(self.prior)
-        choice("prior_scale", self.prior_scale, SCALES)
-        widths = (*self.trunk, *self.label_hidden, self.dim)
-        if self.epochs < 1 or self.batch < 1 or min(widths) < 1 or not self.trunk:
-            raise ValueError("epochs, batch, dim, trunk and label_hidden must be positive")
-        if "default" not in self.lr or min(self.lr.values()) < 0:
-            raise ValueError(f"lr must name a default and no negative rate, got {dict(self.lr)}")
-        if isinstance(self.modality_order, str) or len(set(self.modality_order)) < len(self.modality_order):
-            raise ValueError("modality_order must be a list of different names")
-        spl_config(self.spl)
-
-    def order(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The modalities in training order."""
-        first = tuple(self.modality_order) or tuple(n for n in names if n == "image")
-        return (*first, *(name for name in names if name not in first))
+        super().__post_init__()
+        if "default" not in self.lr:
+            raise ValueError(f"lr must name a default, got {dict(self.lr)}")
 
 
 class DataNetwork(nn.Module):
@@ -170,86 +122,44 @@ def largest_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     return labelled_mean(logits.log_softmax(dim=-1).amax(dim=-1), labels)
 
 
-def data_terms(l: Tensor, s: Tensor, e: Tensor, y_l: Tensor, y: Tensor, prior: Tensor) -> Terms:  # noqa: E741 - the paper's letter
-    """The terms that move a data network, without weights.
+class Networks(nn.Module):
+    """The label network, which the ``first`` modality teaches, and a modality's data network."""
+
+    def __init__(self, label: nn.Module, data: nn.Module, first: bool) -> None:
+        super().__init__()
+        self.label, self.data, self.first = label, data, first
+
+
+def objective_terms(
+    l: Tensor,  # noqa: E741 - the paper's letter
+    heads: tuple[Tensor, Tensor],
+    y_l: Tensor,
+    y: Tensor,
+    prior: Tensor,
+    config: MARSConfig,
+    first: bool,
+) -> Terms:
+    """All terms of a modality's objective.
 
     Args:
         l: ``(B, d)``, the label network's output for ``y_l``.
-        s: ``(B, d)`` unit rows of the shared head.
-        e: ``(B, d)`` unit rows of the exclusive head.
+        heads: s and e, unit rows ``(B, d)``.
         y_l: ``(B, C)``, label rows of ``l``.
-        y: ``(B, C)``, label rows of ``s`` and ``e``.
+        y: ``(B, C)``, label rows of ``heads``.
         prior: W, ``(d, C)``.
+        config: Weights.
+        first: Whether the modality is the first.
     """
-    return {
-        "ld": pair_likelihood(l, s, y_l, y),
-        "dd": pair_likelihood(s, s, y, y),
-        "ce": cross_entropy(s @ prior, y),
-        "exclusive": largest_log_probability(e @ prior, y),
-    }
-
-
-def modality_phase(
-    config: MARSConfig,
-    nets: tuple[MLP, DataNetwork],
-    sampler: RowSampler,
-    held: tuple[Tensor, Tensor],
-    prior: Tensor,
-    name: str,
-    first: bool,
-) -> Phase:
-    """Training of one modality; parameters are ``label.*`` and ``data.*``.
-
-    Args:
-        config: Hyper-parameters.
-        nets: Weightless templates of label and data network.
-        sampler: Batches of the training rows, with further label rows ``y_l``.
-        held: Validation features and labels.
-        prior: W of every replica, ``(R, d, C)``.
-        name: Of the modality.
-        first: Whether the label network is trained as well.
-    """
-    label_net, data_net = nets
+    s, e = heads
     alpha, beta = (config.alpha1, config.beta1) if first else (config.alpha2, config.beta2)
-
-    def labels_of(params: Params, y: Tensor) -> Tensor:
-        embedded: Tensor = functional_call(label_net, part_of(params, "label."), (y,))
-        return embedded
-
-    def loss(params: Params, batch: Batch, now: Params) -> Terms:
-        y, y_l, prior = batch["y"], batch["y_l"], now["prior"]
-        s, e = functional_call(data_net, part_of(params, "data."), (batch["x"],))
-        l = labels_of(params, y_l)  # noqa: E741 - the paper's letter
-        terms = data_terms(l, s, e, y_l, y, prior)
-        total = terms["ld"] + terms["dd"] + alpha * terms["ce"] + beta * terms["exclusive"]
-        if first:
-            terms["ll"] = pair_likelihood(l, l, y_l, y_l)
-            terms["label_ce"] = cross_entropy(l @ prior, y_l)
-            total = total + terms["ll"] + config.label_ce_weight * terms["label_ce"]
-        return {"total": total, **terms}
-
-    def validate(params: Params, now: Params) -> Terms:  # noqa: ARG001 - the pair terms do not know W
-        s, _ = functional_call(data_net, part_of(params, "data."), (held[0],))
-        other = labels_of(params, held[1]) if first else s
-        return {"pair": pair_likelihood(other, s, held[1], held[1])}
-
-    best = config.select == "best"
-    return Phase(
-        name=f"{'first' if first else 'later'}/{name}",
-        epochs=config.epochs,
-        sampler=sampler,
-        objectives=(
-            Objective(
-                loss,
-                Adam(config.lr.get(name, config.lr["default"]), config.betas),
-                () if first else ("data.",),
-            ),
-        ),
-        constants={"prior": prior},
-        validate=validate if best else None,  # n x n pairs, and decides nothing about the last epoch
-        select=Select("min", "pair") if best else Select("last"),
-        keep=() if first else ("data.",),
-    )
+    ld, dd = pair_likelihood(l, s, y_l, y), pair_likelihood(s, s, y, y)
+    ce, exclusive = cross_entropy(s @ prior, y), largest_log_probability(e @ prior, y)
+    terms = {"ld": ld, "dd": dd, "ce": ce, "exclusive": exclusive}
+    total = ld + dd + alpha * ce + beta * exclusive
+    if first:
+        terms["ll"] = pair_likelihood(l, l, y_l, y_l)
+        total = total + terms["ll"]
+    return {"total": total, **terms}
 
 
 @method(
@@ -263,64 +173,73 @@ def modality_phase(
     version=1,
     doi="10.1109/TCSVT.2021.3136330",
 )
-class MARS(Method):
-    """A label network taught by the first modality, and one data network per modality."""
+class MARS(PriorHost):
+    """A label network taught by the first modality, and one data network per modality.
+
+    Parameters of a phase are those of both, ``label.*`` and ``data.*``.
+    """
 
     Config = MARSConfig
     config: MARSConfig
+    stage = "mars"
+    best = Select("min", "pair")
 
-    @classmethod
-    def tiny(cls) -> dict[str, Any]:
-        """Hyper-parameters for contract checks."""
-        spl = {"hidden": (16,), "epochs": 3, "batch": 16, "q_step": 0.5}
-        widths = {"trunk": (16, 16), "label_hidden": (16,), "dim": 16}
-        return {**widths, "epochs": 4, "batch": 16, "lr": {"default": 1e-3}, "spl": spl}
+    def network(self, train: Split, modality: str) -> DataNetwork:
+        """The data network."""
+        return DataNetwork(train[modality].dim, self.config.trunk, self.config.dim)
 
-    def check(self, train: Split) -> None:
-        """Also refuse an embedding narrower than the number of classes, and unknown names in the order."""
-        super().check(train)
-        for name in self.config.modality_order:
-            if name not in train.names:
-                raise UnknownNameError("modality in modality_order", name, list(train.names))
-        if train.classes > self.config.dim:
-            raise UnsupportedError(
-                f"mars needs an embedding at least as wide as the {train.classes} classes, not "
-                f"{self.config.dim}; --set dim={train.classes}"
-            )
+    def sampler(self, x: Tensor, y: Tensor, modality: str) -> RowSampler:
+        """Rows, with label rows in an order of their own."""
+        return RowSampler(x, y, self.config.batch, name=modality, labels=("y_l",))
 
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
-        """See the module's docstring."""
-        config = self.config
-        columns = orthogonal_columns(config.dim, train.classes, run, config.prior_seed)
-        prior = scale_prior(
-            make_prior(config.prior, config.dim, train, val, run, spl_config(config.spl), columns),
-            config.prior_scale,
+    def phase(self, net: nn.Module, sampler: Sampler, held: tuple[Tensor, Tensor], modality: str) -> Phase:
+        """Training of one modality, later ones of their data network alone."""
+        usual = super().phase(net, sampler, held, modality)
+        name, moved = ("first", ()) if net.first else ("later", ("data.",))
+        decides = self.config.select == "best"  # validation takes n x n pairs
+        return replace(
+            usual,
+            name=f"{name}/{modality}",
+            objectives=(replace(usual.objectives[0], params=moved),),
+            validate=usual.validate if decides else None,
+            keep=moved,
         )
-        order = config.order(train.names)
-        run.notes["modality_order"] = list(order)
-        seeds = [derive_seed(seed, "mars", "label network", "weights") for seed in run.seeds]
+
+    def loss(self, model: Model, batch: Batch) -> Terms:
+        """The objective of one batch."""
+        (x, y), y_l = batch.alone, batch.extra["y_l"]
+        heads = model.data(x)
+        return objective_terms(model.label(y_l), heads, y_l, y, batch.now["prior"], self.config, model.first)
+
+    def validation(self, held: tuple[Tensor, Tensor], model: Model, now: Params) -> Terms:
+        """L_ld of the first modality, L_dd of a later one."""
+        del now
+        x, y = held
+        s = self.embed(model, x)
+        return {"pair": pair_likelihood(model.label(y) if model.first else s, s, y, y)}
+
+    def embed(self, model: Model, x: Tensor) -> Tensor:
+        """The unit rows s."""
+        s: Tensor = model.data(x)[0]
+        return s
+
+    def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
+        """Image first, if there is one; then the others in their order."""
+        shared = self.shared(train, run, log)
+        order = sorted(train.names, key=lambda name: name != "image")
+        log.notes["modality_order"] = order
+        seeds = [derive_seed(seed, self.stage, "label network", "weights") for seed in run.seeds]
         label_net, label = build_replicas(
-            lambda: MLP(train.classes, config.label_hidden, config.dim), seeds, run
+            lambda: MLP(train.classes, self.config.label_hidden, self.config.dim), seeds, run
         )
-        nets: dict[str, nn.Module] = {}
-        params: dict[str, Params] = {}
+        trained = {}
         for name in order:
-            nets[name], data = self._data_network(train, name, run)
-            sampler = RowSampler(*split_tensors(train, name, run), config.batch, labels=("y_l",))
-            held = split_tensors(val, name, run)
-            templates = (label_net, nets[name])
-            phase = modality_phase(config, templates, sampler, held, prior, name, name == order[0])
-            trained = train_phase(phase, _named("label.", label) | _named("data.", data), run).params
-            params[name] = part_of(trained, "data.")
-            if name == order[0]:
-                label = part_of(trained, "label.")
-        return one_per_replica(nets, params)
-
-    def _data_network(self, train: Split, name: str, run: Run) -> tuple[nn.Module, Params]:
-        seeds = [derive_seed(seed, "mars", name, "weights") for seed in run.seeds]
-        config = self.config
-        return build_replicas(lambda: DataNetwork(train[name].dim, config.trunk, config.dim), seeds, run)
-
-
-def _named(prefix: str, params: Params) -> Params:
-    return {f"{prefix}{name}": tensor for name, tensor in params.items()}
+            data_net, data = self.start(train, name, run)
+            net = Networks(label_net, data_net, first=name == order[0])
+            sampler = self.sampler(*split_tensors(train, name, run), name)
+            phase = self.phase(net, sampler, split_tensors(val, name, run), name)
+            start = {f"label.{n}": p for n, p in label.items()} | {f"data.{n}": p for n, p in data.items()}
+            params = self.trained(replace(phase, constants=shared), start, run, log)
+            label = part_of(params, "label.") or label
+            trained[name] = net, params
+        return separate_retrievers(self.embed, trained)

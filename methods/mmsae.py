@@ -38,59 +38,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from benchmark.core import pairing
+from benchmark.core.config import Bounds, Config, Count, Positive, Weight, Whole
 from benchmark.core.data import Split
-from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.method import FitLog, Method, Retriever, RunContext, derive_seed
 from benchmark.core.registry import method
 from benchmark.evaluation.similarity import product
 
 from .blocks.layers import unit_rows
 from .blocks.multiset import principal_basis
 
-PREPARATIONS = ("l2_center", "none", "center", "zscore")
 DIAGONAL = 1e-13  # of the largest entry; what is not on the diagonal is rounding up to that
 
 
-@dataclass(frozen=True)
-class MMSAEConfig:
-    """Hyper-parameters; defaults are those of the public demonstration, made for Wikipedia.
+class MMSAEConfig(Config):
+    """Hyper-parameters.
 
     Attributes:
-        prepare: Features as used: ``l2_center`` (rows of length 1, minus the training mean), ``none``,
-            ``center`` or ``zscore``.
-        energy: Share of a modality's variance to keep, in (0, 1].
+        prepare: Features as used: ``l2_center`` (rows of length 1, minus the training mean), or ``none``.
+        energy: Share of a modality's variance to keep.
         h: Code width; 0: the number of classes, which is also the most there can be.
         ridge: Of stage 1.
-        alpha: Weight of the decoders.
-        beta: Weight of the distance of the codes to those of stage 1.
+        alpha, beta: Weights of the decoders, and of the distance of the codes to those of stage 1.
         passes: How often both parts are minimised.
     """
 
-    prepare: str = "l2_center"
-    energy: float = 0.99
-    h: int = 0
-    ridge: float = 1e-3
-    alpha: float = 0.01
-    beta: float = 1.0
-    passes: int = 5
-
-    def __post_init__(self) -> None:
-        choice("prepare", self.prepare, PREPARATIONS)
-        if not 0 < self.energy <= 1:
-            raise ValueError(f"energy must be above 0 and at most 1; got {self.energy}")
-        for name, least in (("h", 0), ("passes", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
-        for name in ("alpha", "beta"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least 0; got {getattr(self, name)}")
-        if not 0 < self.ridge < float("inf"):
-            raise ValueError(f"ridge must be a finite number above 0; got {self.ridge}")
+    prepare: Literal["l2_center", "none"]
+    energy: Annotated[float, Bounds(0, 1, open=True)]
+    h: Whole
+    ridge: Positive
+    alpha: Weight
+    beta: Weight
+    passes: Count
 
 
 @dataclass(frozen=True)
@@ -99,28 +83,25 @@ class Preparation:
 
     Attributes:
         unit: Whether rows get length 1 first.
-        mean: ``(D,)``, subtracted next.
-        scale: ``(D,)``, divided by last.
+        mean: ``(D,)``, subtracted then.
     """
 
     unit: bool
     mean: Tensor
-    scale: Tensor
 
     @classmethod
     def of(cls, x: Tensor, rule: str) -> Preparation:
-        """Statistics of training rows ``(n, D)`` float64 for one of ``PREPARATIONS``."""
-        x = unit_rows(x) if rule == "l2_center" else x
-        constant = x.amax(0) == x.amin(0)
-        scale, mean = torch.std_mean(x, dim=0, correction=0)
-        mean = torch.where(constant, x[0], mean)  # rounding would leave something of a constant
-        mean = torch.zeros_like(mean) if rule == "none" else mean
-        scale = torch.where(constant, 1, scale) if rule == "zscore" else torch.ones_like(scale)
-        return cls(rule == "l2_center", mean, scale)
+        """Statistics of training rows ``(n, D)`` float64, see ``MMSAEConfig.prepare``."""
+        if rule == "none":
+            return cls(False, torch.zeros_like(x[0]))
+        x = unit_rows(x)
+        _, mean = torch.std_mean(x, dim=0, correction=0)  # x.mean rounds differently
+        constant = x.amax(0) == x.amin(0)  # of which rounding would leave something
+        return cls(True, torch.where(constant, x[0], mean))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Prepare rows ``(n, D)`` float64."""
-        return ((unit_rows(x) if self.unit else x) - self.mean) / self.scale
+        return (unit_rows(x) if self.unit else x) - self.mean
 
 
 @dataclass(frozen=True)
@@ -159,7 +140,8 @@ class View:
         sums = own.clamp_min(0)[:, None] + self.values
         if sums.numel():
             sums = sums.clamp_min(torch.finfo(sums.dtype).eps * float(self.values.max()))
-        return turn @ (target / sums) @ self.vectors.T
+        found: Tensor = turn @ (target / sums) @ self.vectors.T
+        return found
 
 
 def semantic_codes(views: Sequence[View], labels: Tensor, h: int, ridge: float) -> tuple[Tensor, Tensor]:
@@ -180,62 +162,42 @@ def semantic_codes(views: Sequence[View], labels: Tensor, h: int, ridge: float) 
 
 
 def objective(
-    views: Sequence[View],
-    encoders: Sequence[Tensor],
-    codes: Tensor,
-    semantic: Tensor,
-    alpha: float,
-    beta: float,
+    views: Sequence[View], encoders: Sequence[Tensor], codes: Tensor, semantic: Tensor, config: MMSAEConfig
 ) -> Tensor:
-    """J.
-
-    Args:
-        views: All modalities.
-        encoders: P of each, ``(h, r)``.
-        codes: U, ``(n, h)``.
-        semantic: S, ``(n, h)``.
-        alpha: Weight of the decoders.
-        beta: Weight of the distance to S.
-    """
-    total = beta * (codes - semantic).square().sum()
+    """J for P ``(h, r)`` of every modality, codes U ``(n, h)`` and those of stage 1, S ``(n, h)``."""
+    total = config.beta * (codes - semantic).square().sum()
     for view, p in zip(views, encoders, strict=True):
         total = total + (view.x @ p.T - codes).square().sum()
-        total = total + alpha * (view.x - codes @ p).square().sum()
+        total = total + config.alpha * (view.x - codes @ p).square().sum()
     return total
 
 
 def best_codes(
-    views: Sequence[View], encoders: Sequence[Tensor], semantic: Tensor, alpha: float, beta: float
+    views: Sequence[View], encoders: Sequence[Tensor], semantic: Tensor, config: MMSAEConfig
 ) -> Tensor:
     """The best U ``(n, h)`` for encoders P."""
     encoded = [view.x @ p.T for view, p in zip(views, encoders, strict=True)]
-    right = (1 + alpha) * torch.stack(encoded).sum(0) + beta * semantic
-    left = alpha * torch.stack([p @ p.T for p in encoders]).sum(0)
-    left += (len(views) + beta) * torch.eye(len(left)).to(left)
-    return torch.linalg.solve(left, right, left=False)
+    right = (1 + config.alpha) * torch.stack(encoded).sum(0) + config.beta * semantic
+    left = config.alpha * torch.stack([p @ p.T for p in encoders]).sum(0)
+    left += (len(views) + config.beta) * torch.eye(len(left)).to(left)
+    found: Tensor = torch.linalg.solve(left, right, left=False)
+    return found
 
 
 def alternate(
-    views: Sequence[View], semantic: Tensor, alpha: float, beta: float, passes: int
+    views: Sequence[View], semantic: Tensor, config: MMSAEConfig
 ) -> tuple[list[Tensor], Tensor, list[float]]:
-    """Stage 2.
-
-    Args:
-        views: All modalities.
-        semantic: S, ``(n, h)``.
-        alpha: Weight of the decoders.
-        beta: Weight of the distance to S.
-        passes: How many.
+    """Stage 2 for all modalities and S ``(n, h)``.
 
     Returns:
         The encoders, the codes, and J after every half of a pass.
     """
     codes, encoders, trace = semantic, [], []
-    for _ in range(passes):
-        encoders = [view.encoder(codes, alpha) for view in views]
-        trace.append(float(objective(views, encoders, codes, semantic, alpha, beta)))
-        codes = best_codes(views, encoders, semantic, alpha, beta)
-        trace.append(float(objective(views, encoders, codes, semantic, alpha, beta)))
+    for _ in range(config.passes):
+        encoders = [view.encoder(codes, config.alpha) for view in views]
+        trace.append(float(objective(views, encoders, codes, semantic, config)))
+        codes = best_codes(views, encoders, semantic, config)
+        trace.append(float(objective(views, encoders, codes, semantic, config)))
     return encoders, codes, trace
 
 
@@ -283,21 +245,16 @@ class MMSAE(Method):
         super().check(train)
         pairing.class_rows(train, seed=0)
 
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
+    def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
         """Fit once per seed, or once for all where all rows are pairs; validation rows are not used."""
         del val
         matched = len(pairing.units(train)) > 1
-        fits: list[dict[str, Any]] = []
-        models: dict[int | None, Retriever] = {}
-        for seed in run.seeds:
-            key = seed if matched else None
-            if key not in models:
-                models[key], facts = self._fit(train, seed, run)
-                fits.append({"seed": key, **facts})
-        run.notes["fits"] = fits
-        return [models[seed if matched else None] for seed in run.seeds]
+        keys = [seed if matched else None for seed in run.seeds]
+        fitted = {key: self._fit(train, key or 0, run) for key in dict.fromkeys(keys)}  # pairs read no seed
+        log.notes["fits"] = [{"seed": key, **facts} for key, (_, facts) in fitted.items()]
+        return [fitted[key][0] for key in keys]
 
-    def _fit(self, train: Split, seed: int, run: Run) -> tuple[Retriever, dict[str, Any]]:
+    def _fit(self, train: Split, seed: int, run: RunContext) -> tuple[Retriever, dict[str, Any]]:
         config = self.config
         table = pairing.class_rows(train, derive_seed(seed, "mmsae", "pairs"))
         prepared, axes, views = {}, {}, {}
@@ -312,14 +269,10 @@ class MMSAE(Method):
         h = min(config.h or train.classes, train.classes)
         every = list(views.values())
         semantic, spectrum = semantic_codes(every, labels, h, config.ridge)
-        fitted, _, trace = alternate(every, semantic, config.alpha, config.beta, config.passes)
+        fitted, _, trace = alternate(every, semantic, config)
         encoders = {name: (prepared[name], axes[name] @ p.T) for name, p in zip(views, fitted, strict=True)}
-        facts = {
-            "h": h,
-            "axes": {name: view.x.shape[1] for name, view in views.items()},
-            "objective": trace,
-            "spectrum": spectrum.tolist(),
-        }
+        kept = {name: basis.shape[1] for name, basis in axes.items()}
+        facts = {"h": h, "axes": kept, "objective": trace, "spectrum": spectrum.tolist()}
         if missing := pairing.left_out(train):
             facts["rows_without_partner"] = missing
         return MMSAERetriever(encoders), facts

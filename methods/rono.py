@@ -28,54 +28,42 @@ Where this differs from the public code:
 - a ramp of one epoch means v = 1 (there: a division by zero);
 - RDC takes one product of rows and centres (there: all their differences in memory).
 
-Kept on purpose: the learning rate of the networks is constant (the public schedule reaches the centres alone,
-``decay_networks``), the factor (C+1)/C, rows of the same class as negatives in MG, and centres that hardly
-move at the published rates.
+Kept on purpose: the learning rate of the networks is constant (the public schedule reaches the centres
+alone), the factor (C+1)/C, rows of the same class as negatives in MG, and centres that hardly move at the
+published rates.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from benchmark.core.config import Betas, Bounds, Config, Count, Positive, Rates, Share, Weight, Whole
 from benchmark.core.data import Split
-from benchmark.core.method import Method, Retriever, Run, choice, derive_seed
+from benchmark.core.method import RunContext
 from benchmark.core.registry import method
-from benchmark.training.samplers import Batch, TupleSampler
-from benchmark.training.train import (
-    SGD,
-    Adam,
-    Group,
-    Objective,
-    Params,
-    Phase,
-    Select,
-    Terms,
-    build_replicas,
-    train_phase,
-)
+from benchmark.training import SGD, Adam, Batch, Group, Model, Objective, Params, Phase, Sampler, Terms
 
-from .blocks.joint import joint_retrievers, select_by_map
+from .blocks.base import Joint
+from .blocks.joint import select_by_map
 from .blocks.layers import unit_rows
-from .blocks.two_branch import TwoBranch, encoder_embed
+from .blocks.two_branch import TwoBranch
+
+Pair = tuple[Tensor, Tensor]  # of both modalities
 
 
-@dataclass(frozen=True)
-class RONOConfig:
-    """Hyper-parameters; defaults are the constants of the 3D-MNIST script.
+class RONOConfig(Config):
+    """Hyper-parameters.
 
     Attributes:
-        hidden: Width of the hidden layers.
-        dim: Width D of the common space.
+        hidden, dim: Widths of the hidden layers, and D of the common space.
         share_last: Whether the modalities share the last layer of the encoder.
-        epochs: Epochs.
-        updates: At least as many updates: more epochs where these are short.
+        epochs, updates: Epochs, and more of them where these have fewer updates.
         batch: Pairs per batch.
         optimizer: ``adam``, or ``sgd`` with momentum on the networks and none on the centres.
         lr: Learning rate per modality's own layers; ``default`` for those not named, and for shared layers.
@@ -84,70 +72,49 @@ class RONOConfig:
         momentum: Of ``sgd``.
         weight_decay: On networks and head.
         decay_every: After so many updates the learning rate of the centres falls to a tenth.
-        decay_networks: Whether that of networks and head does, too.
-        rdc: ``ramp``, or ``warm`` for v = 0 throughout.
         ramp: Share of the epochs over which v rises.
         ramp_updates: At least as many updates long.
         rho: Border between rows that count as correctly and as wrongly labelled.
-        a1: Scale of the first half of RDC.
-        a2: Scale of the second half.
+        a1, a2: Scales of the first and of the second half of RDC.
         kappa: Scale of CRC.
         tau: Temperature of MG.
-        w_ce: Weight of CRC.
-        w_c: Weight of RDC.
-        w_mg: Weight of MG.
+        w_ce, w_c, w_mg: Weights of CRC, RDC and MG.
         select: Epoch kept: best validation ``map``, or the ``last``.
     """
 
-    hidden: int = 2048
-    dim: int = 1024
-    share_last: bool = True
-    epochs: int = 120
-    updates: int = 0
-    batch: int = 128
-    optimizer: str = "adam"
-    lr: Mapping[str, float] = field(default_factory=lambda: {"image": 5e-5, "default": 1e-4})
-    lr_centers: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    weight_decay: float = 1e-5
-    decay_every: int = 600
-    decay_networks: bool = False
-    rdc: str = "ramp"
-    ramp: float = 0.5
-    ramp_updates: int = 0
-    rho: float = 0.3
-    a1: float = 0.05
-    a2: float = 0.05
-    kappa: float = 5.0
-    tau: float = 0.22
-    w_ce: float = 1.0
-    w_c: float = 1.0
-    w_mg: float = 1.0
-    select: str = "map"
+    hidden: Count
+    dim: Annotated[int, Bounds(2)]
+    share_last: bool
+    epochs: Count
+    updates: Whole
+    batch: Count
+    optimizer: Literal["adam", "sgd"]
+    lr: Rates
+    lr_centers: Weight
+    betas: Betas
+    momentum: Share
+    weight_decay: Weight
+    decay_every: Count
+    ramp: Weight
+    ramp_updates: Whole
+    rho: float
+    a1: Positive
+    a2: Positive
+    kappa: Weight
+    tau: Positive
+    w_ce: Weight
+    w_c: Weight
+    w_mg: Weight
+    select: Literal["map", "last"]
 
     def __post_init__(self) -> None:
-        choice("optimizer", self.optimizer, ("adam", "sgd"))
-        choice("rdc", self.rdc, ("ramp", "warm"))
-        choice("select", self.select, ("map", "last"))
-        if self.dim < 2 or min(self.hidden, self.epochs, self.batch, self.decay_every) < 1:
-            raise ValueError("hidden, epochs, batch and decay_every must be positive, and dim at least 2")
-        if min(self.a1, self.a2, self.tau) <= 0:
-            raise ValueError("a1, a2 and tau must be positive")
-        if min(self.updates, self.ramp_updates, self.ramp, self.lr_centers) < 0:
-            raise ValueError("updates, ramp, ramp_updates and lr_centers must not be negative")
-        if "default" not in self.lr or min(self.lr.values()) < 0:
-            raise ValueError(f"lr must name a default and no negative rate, got {dict(self.lr)}")
+        super().__post_init__()
+        if "default" not in self.lr:
+            raise ValueError(f"lr must name a default; got {dict(self.lr)}")
 
 
 class RONONet(nn.Module):
-    """Encoder, head and centres.
-
-    Args:
-        widths: Feature width of both modalities.
-        config: Widths.
-        classes: Number of classes.
-    """
+    """Encoder, head and centres."""
 
     def __init__(self, widths: Mapping[str, int], config: RONOConfig, classes: int) -> None:
         super().__init__()
@@ -156,33 +123,15 @@ class RONONet(nn.Module):
         self.head = nn.Sequential(nn.Linear(d, d // 2), nn.ReLU(), nn.Linear(d // 2, classes))
         self.centers = nn.Parameter(torch.randn(classes, d))
 
-    def forward(self, rows: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-        """``(B, D)`` features of every modality to ``(B, d)`` embeddings and ``(B, C)`` logits."""
-        return {name: (h, self.head(h)) for name, h in self.encoder(rows).items()}
-
 
 def center_cosines(rows: Tensor, labels: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cosine s to all centres and cosine q to the centre of the label, ``(N,)`` each.
-
-    Args:
-        rows: ``(N, d)``.
-        labels: ``(N, C)`` one-hot.
-        centers: ``(C, d)``, of any length.
-    """
+    """Cosines s and q, ``(N,)``, from rows ``(N, d)``, one-hot labels ``(N, C)`` and centres ``(C, d)``."""
     cosines = unit_rows(rows) @ unit_rows(centers).mT
     return cosines.mean(dim=-1), (cosines * labels).sum(dim=-1)
 
 
 def center_loss(s: Tensor, q: Tensor, classes: int, v: Tensor, config: RONOConfig) -> Tensor:
-    """RDC.
-
-    Args:
-        s: ``(N,)``, see :func:`center_cosines`.
-        q: ``(N,)``.
-        classes: C.
-        v: Position on the ramp, 0-dimensional in 0..1.
-        config: Border and scales.
-    """
+    """RDC for s and q ``(N,)``, C classes, and 0-dimensional v."""
     warm = (s.exp() - ((classes + 1) / classes * q).exp()).mean() / config.a1
     robust = -(s.exp() - q.exp() + config.rho).abs().mean() / config.a2
     return (1 - v) * warm + v * robust
@@ -194,13 +143,7 @@ def label_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def modality_gap(u: Tensor, v: Tensor, tau: float) -> Tensor:
-    """MG: twice NT-Xent with the pairs ``(u_i, v_i)`` as positives and all other rows as negatives.
-
-    Args:
-        u: ``(n, d)``.
-        v: ``(n, d)``.
-        tau: Temperature.
-    """
+    """MG for ``(n, d)`` rows: ``(u_i, v_i)`` are positives, all other rows negatives."""
     rows = unit_rows(torch.cat([u, v]))
     scores = rows @ rows.mT / tau
     own = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
@@ -210,35 +153,20 @@ def modality_gap(u: Tensor, v: Tensor, tau: float) -> Tensor:
 
 
 def objective_terms(
-    common: tuple[Tensor, Tensor],
-    logits: tuple[Tensor, Tensor],
-    labels: tuple[Tensor, Tensor],
-    centers: Tensor,
-    v: Tensor,
-    config: RONOConfig,
+    common: Pair, logits: Pair, labels: Pair, centers: Tensor, v: Tensor, config: RONOConfig
 ) -> Terms:
     """All terms of L, and the share of rows that count as wrongly labelled.
 
-    Args:
-        common: Embeddings of both modalities, ``(n, d)``.
-        logits: Outputs of the head, ``(n, C)``.
-        labels: One-hot ``(n, C)``; they differ only where labels are noisy.
-        centers: ``(C, d)``.
-        v: Position on the ramp, 0-dimensional.
-        config: Weights and constants.
+    ``common`` are the embeddings ``(n, d)``, ``logits`` the head's outputs and ``labels`` one-hot, ``(n, C)``
+    (labels differ only where they are noisy); ``centers`` are ``(C, d)``, and ``v`` is 0-dimensional.
     """
     s, q = center_cosines(torch.cat(common), torch.cat(labels), centers)
     rdc = center_loss(s, q, len(centers), v, config)
     crc = config.kappa * (label_error(logits[0], labels[0]) + label_error(logits[1], labels[1]))
     mg = modality_gap(*common, config.tau)
-    return {
-        "total": config.w_ce * crc + config.w_c * rdc + config.w_mg * mg,
-        "rdc": rdc,
-        "crc": crc,
-        "mg": mg,
-        "noisy": (q.exp() - s.exp() < config.rho).to(q.dtype).mean(),
-        "own_cosine": q.mean(),
-    }
+    total = config.w_ce * crc + config.w_c * rdc + config.w_mg * mg
+    noisy = (q.exp() - s.exp() < config.rho).to(q.dtype).mean()
+    return {"total": total, "rdc": rdc, "crc": crc, "mg": mg, "noisy": noisy, "own_cosine": q.mean()}
 
 
 def rotation(now: Tensor, start: Tensor) -> Tensor:
@@ -258,78 +186,6 @@ def center_factor(update: int, every: int) -> float:
     return float(0.1 ** (max(update - 1, 0) // every))
 
 
-def rono_objective(config: RONOConfig, names: tuple[str, str], loss: Callable[..., Terms]) -> Objective:
-    """The loss with the optimisers of networks, head and centres."""
-
-    def settings(lr: float) -> Adam | SGD:
-        if config.optimizer == "adam":
-            return Adam(lr, config.betas, weight_decay=config.weight_decay)
-        return SGD(lr, config.momentum, config.weight_decay)
-
-    def decay(epoch: int, update: int) -> float:  # noqa: ARG001 - by updates alone
-        return center_factor(update, config.decay_every)
-
-    rate = config.lr_centers
-    of_centers = Adam(rate, config.betas) if config.optimizer == "adam" else SGD(rate)
-    slow = decay if config.decay_networks else None
-    own = [
-        Group(_own_layers(place, config.share_last), settings(config.lr[name]), slow)
-        for place, name in enumerate(names)
-        if name in config.lr
-    ]
-    groups = (Group(("centers",), of_centers, decay), *own)
-    return Objective(loss, settings(config.lr["default"]), groups=groups, factor=slow)
-
-
-def _own_layers(place: int, share_last: bool) -> tuple[str, ...]:
-    """Prefixes of the parameters that one modality has alone."""
-    layers = ("branches",) if share_last else ("branches", "common")
-    return tuple(f"encoder.{layer}.{place}." for layer in layers)
-
-
-def rono_phase(
-    config: RONOConfig,
-    net: RONONet,
-    sampler: TupleSampler,
-    validate: Callable[[Params, Params], Terms],
-    start: Params,
-) -> Phase:
-    """Training of all layers and centres.
-
-    Args:
-        config: Hyper-parameters.
-        net: Weightless template.
-        sampler: Pairs.
-        validate: Gives ``map``.
-        start: Initial parameters, stacked.
-    """
-    first, second = names = net.encoder.names
-    steps = len(sampler.sizes)
-    epochs = max(config.epochs, math.ceil(config.updates / steps))
-    length = max(round(config.ramp * epochs), math.ceil(config.ramp_updates / steps))
-
-    def loss(params: Params, batch: Batch, now: Params) -> Terms:
-        found = functional_call(net, params, ({name: batch[f"x/{name}"] for name in names},))
-        common, logits = zip(found[first], found[second], strict=True)
-        labels = batch[f"y/{first}"], batch[f"y/{second}"]
-        return objective_terms(common, logits, labels, params["centers"], now["v"], config)
-
-    def watched(params: Params, now: Params) -> Terms:
-        return {**validate(params, now), "rotation": rotation(params["centers"], now["start"])}
-
-    return Phase(
-        name="rono",
-        epochs=epochs,
-        sampler=sampler,
-        objectives=(rono_objective(config, names, loss),),
-        constants={"start": start["centers"]},
-        schedule=lambda epoch: {"v": 0.0 if config.rdc == "warm" else ramp_position(epoch, length)},
-        validate=watched,
-        select=Select("last") if config.select == "last" else Select("max", "map"),
-        keep=("encoder.",),
-    )
-
-
 @method(
     "rono",
     title="RONO",
@@ -343,27 +199,62 @@ def rono_phase(
     version=1,
     doi="10.1109/CVPR52729.2023.01117",
 )
-class RONO(Method):
+class RONO(Joint):
     """Class centres that reject rows, a robust head, contrast between the modalities."""
 
     Config = RONOConfig
     config: RONOConfig
 
-    @classmethod
-    def tiny(cls) -> dict[str, Any]:
-        """Hyper-parameters for contract checks."""
-        return {"hidden": 16, "dim": 12, "epochs": 4, "batch": 16, "lr": {"default": 1e-3}}
+    def network(self, train: Split) -> RONONet:
+        """Encoder, head and centres."""
+        return RONONet({m.name: m.dim for m in train}, self.config, train.classes)
 
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
-        """See the module's docstring."""
-        config = self.config
-        widths = {m.name: m.dim for m in train}
-        net, start = build_replicas(
-            lambda: RONONet(widths, config, train.classes),
-            [derive_seed(seed, "rono", "weights") for seed in run.seeds],
-            run,
-        )
-        embed = encoder_embed(net.encoder)
-        sampler = TupleSampler(train, run, config.batch)
-        phase = rono_phase(config, net, sampler, select_by_map(embed, val, run), start)
-        return joint_retrievers(embed, train_phase(phase, start, run).params)
+    def loss(self, model: Model, batch: Batch) -> Terms:
+        """L of one batch."""
+        u, v = model.encoder(batch.x).values()
+        logits = model.head(u), model.head(v)
+        y_u, y_v = batch.y.values()
+        return objective_terms((u, v), logits, (y_u, y_v), model.centers, batch.now["v"], self.config)
+
+    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
+        """L, with the optimisers of networks, head and centres."""
+        assert isinstance(net, RONONet)
+        config, rate = self.config, self.config.lr["default"]
+        centers: Adam | SGD = Adam(config.lr_centers, config.betas)
+        networks: Adam | SGD = Adam(rate, config.betas, weight_decay=config.weight_decay)
+        if config.optimizer == "sgd":
+            centers, networks = SGD(config.lr_centers), SGD(rate, config.momentum, config.weight_decay)
+        parts = ("branches",) if config.share_last else ("branches", "common")
+        own = [
+            Group(tuple(f"encoder.{part}.{k}." for part in parts), replace(networks, lr=config.lr[name]))
+            for k, name in enumerate(net.encoder.names)
+            if name in config.lr
+        ]
+        slow = Group(("centers",), centers, lambda _, update: center_factor(update, config.decay_every))
+        return (Objective(self.loss, networks, groups=(slow, *own)),)
+
+    def phase(self, net: nn.Module, sampler: Sampler) -> Phase:
+        """All training; epochs and ramp have their least numbers of updates."""
+        config, steps, phase = self.config, len(sampler.sizes), super().phase(net, sampler)
+        epochs = max(config.epochs, math.ceil(config.updates / steps))
+        length = max(round(config.ramp * epochs), math.ceil(config.ramp_updates / steps))
+        return replace(phase, epochs=epochs, schedule=lambda epoch: {"v": ramp_position(epoch, length)})
+
+    def constants(self, train: Split, start: Params, run: RunContext) -> Params:
+        """The centres at the start."""
+        del train, run
+        return {"start": start["centers"]}
+
+    def validation(self, val: Split, run: RunContext) -> Callable[[Model, Params], Terms]:
+        """``map``, and how far the centres have turned."""
+        by_map = select_by_map(self.embed, val, run)
+
+        def validate(model: Model, now: Params) -> Terms:
+            return {**by_map(model, now), "rotation": rotation(model.centers, now["start"])}
+
+        return validate
+
+    def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
+        """Of the common space."""
+        found: Tensor = model.encoder({modality: x})[modality]
+        return found

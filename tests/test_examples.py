@@ -86,7 +86,7 @@ def test_the_recipe_of_the_text_is_one(tmp_path):
     (text,) = re.findall(r"^```toml\n(\[paper\].*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
     file = tmp_path / "label-ridge.toml"
     file.write_text(text)
-    assert set(read_layers(file)) == {"paper", "paper.xmedia", "quick"}
+    assert set(read_layers(file)) == {"paper", "paper.xmedia", "quick", "tiny"}
 
 
 @pytest.mark.parametrize("name", ["label-ridge", "digit-halves"])

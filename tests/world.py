@@ -57,19 +57,19 @@ class Direct(Retriever):
 class Toy(Method):
     Config = Config
 
-    def fit(self, train, val, run):
-        log = Path(run.checkpoints) / "seen"
-        run.notes["resumed"] = log.exists()
-        log.write_text("begun")
+    def fit(self, train, val, run, log):
+        seen = Path(run.checkpoints) / "seen"
+        log.notes["resumed"] = seen.exists()
+        seen.write_text("begun")
         above = run.checkpoints.parents[1]  # of one pair of modalities there is one more folder
         with ((above.parent if above.name == ".partial" else above) / "fits.log").open("a") as file:
             file.write("fit\\n")
-        run.notes["rows"] = {s.name: {m.name: len(m) for m in s} for s in (train, val)}
-        run.notes["largest"] = max(float(abs(m.features).max()) for s in (train, val) for m in s)
-        run.history["main"] = {"loss": [[1.0 / (e + 1)] * len(run.seeds) for e in range(self.config.steps)]}
+        log.notes["rows"] = {s.name: {m.name: len(m) for m in s} for s in (train, val)}
+        log.notes["largest"] = max(float(abs(m.features).max()) for s in (train, val) for m in s)
+        log.history["main"] = {"loss": [[1.0 / (e + 1)] * len(run.seeds) for e in range(self.config.steps)]}
         for epoch in range(self.config.steps):
             run.progress("main", epoch + 1, self.config.steps, {"loss": 1.0 / (epoch + 1)})
-            if self.config.mode == "slow" and not run.notes["resumed"]:
+            if self.config.mode == "slow" and not log.notes["resumed"]:
                 time.sleep(0.05)
         if self.config.mode == "fail":
             from benchmark.errors import TrainingError
@@ -86,7 +86,7 @@ class Toy(Method):
                 maps[m.name] = torch.linalg.solve(gram, x.T @ (y + 0.3 * noise))
             models.append(Direct() if self.config.mode == "direct" else Fitted(maps, self.config.mode))
         if self.config.mode == "ok":
-            run.arrays["maps"] = torch.stack([model.maps[train.names[0]] for model in models])
+            log.arrays["maps"] = torch.stack([model.maps[train.names[0]] for model in models])
         return models
 '''
 

@@ -24,7 +24,8 @@ def run(
     from benchmark.cli.progress import reporting
     from benchmark.records.store import Store
     from benchmark.report.published import compare
-    from benchmark.runs.runner import execute, preview
+    from benchmark.runs.plan import make_plan
+    from benchmark.runs.runner import announce, execute, preview
     from benchmark.studies.folds import ALL
 
     store = Store(results)
@@ -33,7 +34,9 @@ def run(
         return
     with reporting(quiet=quiet) as reporter:
         if dry_run:
-            emit(preview(spec, store, reporter), as_json)
+            plan = make_plan(spec)
+            announce(plan, reporter)
+            emit(preview(plan, store), as_json)
             return
         outcome = execute(spec, store, reporter, force=force)
     comparison = compare(outcome.run.record)
@@ -50,12 +53,15 @@ def _run_folds(
     spec: RunSpec, store: Store, *, force: bool, dry_run: bool, quiet: bool, as_json: bool
 ) -> None:
     from benchmark.cli.progress import reporting
-    from benchmark.runs.runner import preview
+    from benchmark.runs.plan import make_plan
+    from benchmark.runs.runner import announce, preview
     from benchmark.studies.folds import execute_folds, fold_specs, pool
 
     with reporting(quiet=quiet) as reporter:
         if dry_run:
-            emit({"runs": [preview(each, store, reporter) for each in fold_specs(spec)]}, as_json)
+            plans = [make_plan(each) for each in fold_specs(spec)]
+            announce(plans[0], reporter)
+            emit({"runs": [preview(plan, store) for plan in plans]}, as_json)
             return
         document = pool(execute_folds(spec, store, reporter, force=force))
     if as_json:

@@ -40,20 +40,21 @@ def study(
     from benchmark.cli.progress import reporting
     from benchmark.records.store import Store
     from benchmark.report.study import summarise
-    from benchmark.runs.runner import preview
-    from benchmark.studies.study import execute_study, open_study, present, variant_spec
+    from benchmark.runs.runner import announce, preview
+    from benchmark.studies.study import execute_study, open_study, plan_study
 
     store, start = Store(results), time.perf_counter()
     with reporting(quiet=quiet) as reporter:
         opened, spec = open_study(name, spec, reporter)
         if dry_run:
-            runs = [
-                {"label": v.label, **preview(variant_spec(v, spec), store, reporter)} for v in present(opened)
-            ]
+            plans = {row.variant.label: row.attempt.plan for row in plan_study(opened, spec)}
+            for plan in list(filter(None, plans.values()))[:1]:
+                announce(plan, reporter)
+            runs = [{"label": label, **preview(plan, store)} for label, plan in plans.items() if plan]
             emit({"study": opened.name, "runs": runs}, as_json)
             return
-        done = execute_study(opened, spec, store, reporter, force=force)
-    document = {**summarise(opened, spec, done), "seconds": time.perf_counter() - start}
+        rows = execute_study(opened, spec, store, reporter, force=force)
+    document = {**summarise(opened, spec, rows), "seconds": time.perf_counter() - start}
     if as_json:
         emit(document, as_json)
         return

@@ -1,18 +1,20 @@
 """The contract every method keeps, checked on tiny generated data.
 
 ``check_method`` fits a method on every shape of data its description admits and looks at what comes back.
-Hyper-parameters are the method's defaults with those of ``Method.tiny`` on top. Nothing is stored. The
-contract of datasets, ``check_dataset``, is in :mod:`benchmark.contract.dataset`.
+Hyper-parameters are those of the recipe with its section ``[tiny]`` on top, or the method's defaults. Nothing
+is stored. The contract of datasets, ``check_dataset``, is in :mod:`benchmark.contract.dataset`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from itertools import permutations, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from benchmark.contract.dataset import check_dataset
 from benchmark.contract.result import BrokenContractError, CheckResult, check, demand
 from benchmark.core.data import Split
 from benchmark.core.info import MethodInfo
-from benchmark.core.method import Method, Retriever, Run
+from benchmark.core.method import FitLog, Method, Retriever, RunContext
 from benchmark.core.registry import Entry
 from benchmark.errors import UnsupportedError
 from benchmark.records.record import VARIANT
@@ -47,21 +49,42 @@ TOLERANCE = 1e-4  # relative to the largest value; float32 sums in another order
 Outputs = dict[str, Tensor]
 
 
-def check_method(subject: Entry | type[Method]) -> list[CheckResult]:
+@dataclass(frozen=True)
+class Subject:
+    """A method's class and the hyper-parameters it is checked with."""
+
+    cls: type[Method]
+    values: Mapping[str, Any]
+
+    @property
+    def info(self) -> MethodInfo:
+        """What the decorator says."""
+        return self.cls.info
+
+    def build(self, *, beyond_kinds: bool = False) -> Method:
+        """The method with these hyper-parameters."""
+        method = self.cls.from_values(self.values)
+        method.beyond_kinds = beyond_kinds
+        return method
+
+
+def check_method(checked: Entry | type[Method]) -> list[CheckResult]:
     """Check a method's contract.
 
     Args:
-        subject: Registry entry, or the class itself (whose recipe is then not looked at).
+        checked: Registry entry, or the class itself (whose recipe is then not looked at).
 
     Returns:
         One result per check. Checks that build on a broken class or a failing plainest fit are left out.
     """
-    cls: type[Method] = subject.load() if isinstance(subject, Entry) else subject
+    cls: type[Method] = checked.load() if isinstance(checked, Entry) else checked
     results = [check("class", lambda: _class(cls))]
-    if not results[0].passed:
+    if results[0].passed and isinstance(checked, Entry):
+        results.append(check("recipe", lambda: _recipe(checked)))
+    if not all(result.passed for result in results):
         return results
-    if isinstance(subject, Entry):
-        results.append(check("recipe", lambda: _recipe(subject)))
+    subject = Subject(cls, tiny_values(checked) if isinstance(checked, Entry) else {})
+    results.append(check("hyper-parameters", lambda: _values(subject)))
     fitted: list[tuple[list[Retriever], list[Outputs]]] = []
 
     def plain() -> Case:  # made anew for every check: a method that changes its input must not spoil the next
@@ -69,7 +92,7 @@ def check_method(subject: Entry | type[Method]) -> list[CheckResult]:
 
     def first() -> str:
         case = plain()
-        models = fit(cls, case)
+        models = fit(subject, case)
         fitted.append((models, [outputs(model, case.test) for model in models]))
         return f"{len(models)} models for {len(SEEDS)} seeds"
 
@@ -79,26 +102,39 @@ def check_method(subject: Entry | type[Method]) -> list[CheckResult]:
         results += [
             check("finite outputs", lambda: _finite(found)),
             check("shape of outputs", lambda: _shapes(found, plain().test)),
-            check("inputs are left alone", lambda: _untouched(cls, plain())),
-            check("the same seed gives the same model", lambda: _deterministic(cls, plain(), found)),
+            check("inputs are left alone", lambda: _untouched(subject, plain())),
+            check("the same seed gives the same model", lambda: _deterministic(subject, plain(), found)),
             check("seeds matter", lambda: _seeds(cls.info, found)),
+            check("seeds together equal each alone", lambda: _together(subject, plain())),
+            check("an interrupted fit resumes with the same bits", lambda: _resumed(subject, plain(), found)),
             check(
                 "outputs follow their rows" if cls.info.transductive else "a test row is judged by itself",
                 lambda: _rows(models[0], found[0], plain().test, cls.info),
             ),
         ]
-        results += [check(f"fits {case.name}", partial(_serves, cls, case)) for case in cases(cls.info)[1:]]
+        results += [
+            check(f"fits {case.name}", partial(_serves, subject, case)) for case in cases(cls.info)[1:]
+        ]
         if cls.info.kinds:
-            results.append(check("other modalities with --pairwise", partial(_extends, cls)))
-    return results + [check(f"refuses {what}", partial(_refuses, cls, data)) for what, data in _misfits(cls)]
+            results.append(check("other modalities with --pairwise", partial(_extends, subject)))
+    misfits = [
+        check(f"refuses {what}", partial(_refuses, subject, data)) for what, data in _misfits(cls.info)
+    ]
+    return results + misfits
 
 
-def fit(cls: type[Method], case: Case, *, beyond_kinds: bool = False) -> list[Retriever]:
-    """Fit with tiny hyper-parameters on the CPU, as the runner does."""
-    method, seeds = cls.from_values(cls.tiny()), SEEDS
-    method.beyond_kinds = beyond_kinds
+def tiny_values(entry: Entry) -> dict[str, Any]:
+    """Hyper-parameters that make a fit take a second on few rows: the recipe's, ``[tiny]`` on top."""
+    recipe = resolve(entry, "", "tiny")
+    return {name: value.value for name, value in recipe.items() if name not in RESERVED}
+
+
+def fit(subject: Subject, case: Case, *, beyond_kinds: bool = False, **context: Any) -> list[Retriever]:
+    """Fit on the CPU as the runner does; ``context`` changes fields of the run."""
+    method, seeds = subject.build(beyond_kinds=beyond_kinds), context.pop("seeds", SEEDS)
     method.check(case.train)
-    models = method.fit(case.train, case.val, Run(seeds=seeds, replicas="together"))
+    run = RunContext(seeds=seeds, **{"replicas": "together", **context})
+    models = method.fit(case.train, case.val, run, FitLog())
     demand(isinstance(models, list), f"fit returned {type(models).__name__}, expected a list of retrievers")
     demand(len(models) == len(seeds), f"fit returned {len(models)} retrievers for {len(seeds)} seeds")
     wrong = [type(model).__name__ for model in models if not isinstance(model, Retriever)]
@@ -106,9 +142,9 @@ def fit(cls: type[Method], case: Case, *, beyond_kinds: bool = False) -> list[Re
     return models
 
 
-def outputs(model: Retriever, split: Split) -> Outputs:
+def outputs(model: Retriever, split: Split, dtype: torch.dtype = torch.float32) -> Outputs:
     """What the runner would score: similarities per direction, or else embeddings per modality."""
-    features = {m.name: torch.as_tensor(m.features) for m in split}
+    features = {m.name: torch.as_tensor(m.features).to(dtype) for m in split}
     found: Outputs = {}
     with torch.no_grad():
         for a, b in permutations(split.names, 2):
@@ -136,9 +172,12 @@ def _class(cls: type[Method]) -> str:
     demand(alone, 'pairwise=True is for methods with modalities="two"; --pairwise serves the others')
     taken = sorted({field.name for field in fields(config)} & set(RESERVED))
     demand(not taken, f"the hyper-parameter name {', '.join(taken)} is reserved for recipes; choose another")
-    cls.from_values(cls.tiny())
-    names = ", ".join(field.name for field in fields(config)) or "none"
-    return f"hyper-parameters: {names}"
+    return ", ".join(field.name for field in fields(config)) or "no hyper-parameters"
+
+
+def _values(subject: Subject) -> str:
+    subject.build()
+    return ", ".join(f"{name}={value}" for name, value in subject.values.items()) or "the defaults of Config"
 
 
 def _recipe(entry: Entry) -> str:
@@ -147,7 +186,7 @@ def _recipe(entry: Entry) -> str:
     file = recipe_file(entry)
     sections = read_layers(file) if file else {}
     named = sorted({layer_dataset(section) for section in sections} - {""})
-    for dataset, profile, variant in product(("", *named), ("paper", "quick"), variants(entry)):
+    for dataset, profile, variant in product(("", *named), ("paper", "quick", "tiny"), variants(entry)):
         recipe = resolve(entry, dataset, profile, [f"{VARIANT}={variant}"])
         values = {n: v.value for n, v in recipe.items() if n not in RESERVED}
         cls.from_values(values)
@@ -182,19 +221,19 @@ def _shapes(found: list[Outputs], test: Split) -> str:
     return _list({name: "x".join(map(str, values.shape)) for name, values in found[0].items()})
 
 
-def _untouched(cls: type[Method], case: Case) -> str:
+def _untouched(subject: Subject, case: Case) -> str:
     before = {where: array.copy() for where, array in _arrays(case)}
-    for model in fit(cls, case):
+    for model in fit(subject, case):
         outputs(model, case.test)
     for where, array in _arrays(case):
         demand(np.array_equal(before[where], array), f"{where} is changed in place; work on a copy")
     return f"{len(before)} arrays unchanged"
 
 
-def _deterministic(cls: type[Method], case: Case, found: list[Outputs]) -> str:
+def _deterministic(subject: Subject, case: Case, found: list[Outputs]) -> str:
     """Fit again while the global random streams are somewhere else."""
     with _shaken(12345):
-        again = [outputs(model, case.test) for model in fit(cls, case)]
+        again = [outputs(model, case.test) for model in fit(subject, case)]
     for seed, one, two in zip(SEEDS, found, again, strict=True):
         for name, values in one.items():
             same = values.shape == two[name].shape and torch.equal(values, two[name])
@@ -212,6 +251,50 @@ def _seeds(info: MethodInfo, found: list[Outputs]) -> str:
         return "closed form; " + ("no randomness on paired data" if same else "seeds give different models")
     demand(not same, "two seeds give the same model; derive the random streams from run.seeds")
     return "two seeds give different models"
+
+
+def _together(subject: Subject, case: Case) -> str:
+    """In float64, where what is left of a difference is rounding."""
+    modes = ("together", "alone")
+    pairs = zip(*(fit(subject, case, replicas=mode, precision="fp64") for mode in modes), strict=True)
+    for seed, models in zip(SEEDS, pairs, strict=True):
+        one, two = (outputs(model, case.test, torch.float64) for model in models)
+        for name, values in one.items():
+            near = _close(values, two[name], 1e-5)
+            demand(near, f"seed {seed}, {name}: trained beside another seed it is another model")
+    return f"{len(SEEDS)} seeds"
+
+
+def _resumed(subject: Subject, case: Case, found: list[Outputs]) -> str:
+    """Stop at every quarter of all epochs, fit again on what was left behind."""
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    fit(subject, case, progress=count)
+    stops = sorted({round(calls * share) for share in (0.25, 0.5, 0.75)} - {0})
+    for stop in stops:
+        with TemporaryDirectory() as folder:
+            left = iter(range(stop))
+
+            def interrupt(*_: Any, left: Iterator[int] = left) -> None:
+                if next(left, None) is None:
+                    raise _StoppedError
+
+            with suppress(_StoppedError):
+                fit(subject, case, progress=interrupt, checkpoints=Path(folder))
+            again = [outputs(m, case.test) for m in fit(subject, case, checkpoints=Path(folder))]
+        same = all(
+            torch.equal(v, b[name]) for a, b in zip(found, again, strict=True) for name, v in a.items()
+        )
+        demand(same, f"stopped after {stop} of {calls} reports of progress, it ends up elsewhere")
+    return f"stopped at {len(stops)} places"
+
+
+class _StoppedError(Exception):
+    """Raised where a fit is to stop."""
 
 
 def _rows(model: Retriever, found: Outputs, test: Split, info: MethodInfo) -> str:
@@ -241,25 +324,24 @@ def _rows(model: Retriever, found: Outputs, test: Split, info: MethodInfo) -> st
     return f"{len(found)} outputs follow their rows"
 
 
-def _extends(cls: type[Method]) -> str:
+def _extends(subject: Subject) -> str:
     """A method for certain modalities serves others too, or refuses them with a reason."""
     try:
-        return _serves(cls, make_case("", foreign_names(cls.info)[:2]), beyond_kinds=True)
+        return _serves(subject, make_case("", foreign_names(subject.info)[:2]), beyond_kinds=True)
     except UnsupportedError as refusal:
         return f"refused: {refusal}"
 
 
-def _serves(cls: type[Method], case: Case, *, beyond_kinds: bool = False) -> str:
-    models = fit(cls, case, beyond_kinds=beyond_kinds)
+def _serves(subject: Subject, case: Case, *, beyond_kinds: bool = False) -> str:
+    models = fit(subject, case, beyond_kinds=beyond_kinds)
     found = [outputs(model, case.test) for model in models]
     _finite(found)
     _shapes(found, case.test)
     return ", ".join(f"{m.name} {len(m)}" for m in case.train) + " training rows"
 
 
-def _misfits(cls: type[Method]) -> Iterator[tuple[str, Split]]:
+def _misfits(info: MethodInfo) -> Iterator[tuple[str, Split]]:
     """Data the description excludes."""
-    info = cls.info
     names = info.kinds[:2] or ("image", "text")
     train = make_case("", names).train
     yield "a single modality", train.restrict(names[:1])
@@ -271,9 +353,9 @@ def _misfits(cls: type[Method]) -> Iterator[tuple[str, Split]]:
         yield "several labels per item", make_case("", names, form="multi").train
 
 
-def _refuses(cls: type[Method], train: Split) -> str:
+def _refuses(subject: Subject, train: Split) -> str:
     try:
-        cls.from_values(cls.tiny()).check(train)
+        subject.build().check(train)
     except UnsupportedError as refusal:
         reason = str(refusal)
         demand(bool(reason.strip()) and "\n" not in reason, "refused without a reason in one line")
@@ -289,9 +371,9 @@ def _arrays(case: Case) -> Iterator[tuple[str, NDArray[Any]]]:
                     yield f"{split.name}/{m.name} {name}", array
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
+def _close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
     scale = float(b.abs().max()) if b.numel() else 0.0
-    return a.shape == b.shape and bool(((a - b).abs() <= TOLERANCE * scale).all())
+    return a.shape == b.shape and bool(((a - b).abs() <= tolerance * scale).all())
 
 
 def _list(items: dict[str, str] | dict[str, int]) -> str:

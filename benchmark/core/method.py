@@ -30,8 +30,8 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-@dataclass
-class Run:
+@dataclass(frozen=True)
+class RunContext:
     """Everything about a run a method may need, and nothing about test data.
 
     Attributes:
@@ -39,13 +39,10 @@ class Run:
         device: Where to train.
         precision: ``fp32``, ``tf32``, ``bf16`` (autocast; weights stay float32) or ``fp64``.
         replicas: ``together`` (stacked parameters), ``alone`` (one seed after the other), or ``auto``
-            (whichever was measured to be faster on this machine at this size).
+            (together on CUDA, alone on a CPU).
         progress: Called as ``progress(phase, epoch, epochs, numbers)`` after every epoch.
         checkpoints: Folder for finished phases, so that an interrupted run resumes; ``None`` for none.
         shared: Folder of finished phases that other runs on the same data may use too; ``None`` for none.
-        history: Filled by the training loop: ``{phase: {quantity: [[per replica] per epoch]}}``.
-        notes: Filled by the method: facts for the run record (which prior won, which ridge was chosen).
-        arrays: Filled by the method: small named arrays worth storing with the run (a prior matrix).
     """
 
     seeds: tuple[int, ...] = (1,)
@@ -55,9 +52,6 @@ class Run:
     progress: Callable[[str, int, int, Mapping[str, float]], None] | None = None
     checkpoints: Path | None = None
     shared: Path | None = None
-    history: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-    arrays: dict[str, Any] = field(default_factory=dict)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -68,6 +62,26 @@ class Run:
         """A numpy array on the run's device, floating types converted to the run's precision."""
         tensor = torch.as_tensor(array)
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+
+
+@dataclass
+class FitLog:
+    """What a fit leaves besides its models.
+
+    Attributes:
+        history: Filled by the training loop: ``{phase: {quantity: [[per replica] per epoch]}}``.
+        notes: Facts for the run record (which prior won, which ridge was chosen).
+        arrays: Small named arrays worth storing with the run (a prior matrix).
+    """
+
+    history: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+    def join(self, name: str, part: FitLog) -> None:
+        """Enter what a part of the run left, as ``<name>/<entry>``."""
+        for mine, other in zip(vars(self).values(), vars(part).values(), strict=True):
+            mine |= {f"{name}/{entry}": value for entry, value in other.items()}
 
 
 class Retriever:
@@ -117,15 +131,6 @@ class Method(ABC):
         except (TypeError, ValueError) as error:
             raise RecipeError(f"{cls.info.id}: {error}") from None
 
-    @classmethod
-    def tiny(cls) -> dict[str, Any]:
-        """Hyper-parameters that make ``fit`` take a second on a handful of rows, for contract checks.
-
-        The others keep their defaults. Few epochs, narrow layers and a batch of about 16 (the checks use up
-        to 24 rows and 5 classes) are typical.
-        """
-        return {}
-
     def check(self, train: Split) -> None:
         """Refuse data the method is not defined for, before anything is computed.
 
@@ -155,11 +160,12 @@ class Method(ABC):
             raise UnsupportedError(f"{info.id} is defined for one label per item; this dataset has several")
 
     @abstractmethod
-    def fit(self, train: Split, val: Split, run: Run) -> list[Retriever]:
-        """Train on ``train``, select on ``val``, and return one retriever per seed of ``run.seeds``."""
+    def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
+        """Train on ``train``, select on ``val``, and return one retriever per seed of ``run.seeds``.
 
-
-def choice(name: str, value: str, valid: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` with the valid values unless ``value`` is one of them; for ``Config`` checks."""
-    if value not in valid:
-        raise ValueError(f"{name} must be one of {', '.join(valid)}; got {value!r}")
+        Args:
+            train: Training rows.
+            val: Validation rows.
+            run: Seeds, device, precision, ...
+            log: Where to leave facts and arrays worth keeping with the result.
+        """

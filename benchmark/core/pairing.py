@@ -116,30 +116,6 @@ def cycle_rows(split: Split, seed_of: SeedOf | None = None) -> Rows:
     return _canonical(split, table)
 
 
-def ordered_rows(split: Split, seed_of: SeedOf | None = None) -> Rows:
-    """Every modality's rows once, in the order in which a truncation takes them; lengths may differ.
-
-    Pairs keep equal positions. All units are permuted, a paired group as one, so that a cut through a file
-    in class order still reaches every class. A single unit needs no permutation and keeps its order.
-
-    Args:
-        split: The data.
-        seed_of: Seed of the permutation of the unit of this name; ``None`` for file order.
-    """
-    parts = units(split)
-    seeds = seed_of if len(parts) > 1 else None
-    table: Rows = {}
-    for unit in parts:
-        table |= unit.take(_order(unit, seeds))
-    return _canonical(split, table)
-
-
-def truncate(rows: Rows) -> Rows:
-    """Cut all modalities to the length of the shortest."""
-    shortest = min(map(len, rows.values()))
-    return {name: row[:shortest] for name, row in rows.items()}
-
-
 def class_rows(split: Split, seed: int) -> Rows:
     """Joint rows of equal class, by repeated sampling: one epoch of a method that needs tuples.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.core.data import Split
-from benchmark.core.method import Retriever, Run
+from benchmark.core.method import Retriever, RunContext
 from benchmark.core.pairing import partners
 from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.evaluation.metrics import TIE_LIMIT, DirectionScores, evaluate, evaluate_one
@@ -48,7 +48,7 @@ def own_items(test: Split) -> Own:
 
 
 def score(
-    retrievers: Sequence[Retriever], test: Split, run: Run, timings: dict[str, float], own: Own
+    retrievers: Sequence[Retriever], test: Split, run: RunContext, timings: dict[str, float], own: Own
 ) -> Scores:
     """Every ordered pair of modalities, one entry per model.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.core.info import MethodInfo
 from benchmark.core.registry import Entry
+from benchmark.inspection.settings import settings
 from benchmark.records.record import VARIANT
 from benchmark.runs.profile import DEFAULT_ROWS
 from benchmark.runs.recipe import (
@@ -36,8 +37,8 @@ def card(method: Entry, dataset: str = "") -> dict[str, Any]:
 
     Returns:
         ``citation``; ``protocol``; ``description``, the docstring of its file; ``variants``, per name what
-        each changes (:func:`changes`); and ``recipe``, per profile every hyper-parameter with value, source
-        and origin.
+        each changes (:func:`changes`); ``settings``, per hyper-parameter its meaning and valid values as far
+        as they are known; and ``recipe``, per profile every hyper-parameter with value, source and origin.
 
     Raises:
         RecipeError: A recipe that cannot be read.
@@ -58,6 +59,7 @@ def card(method: Entry, dataset: str = "") -> dict[str, Any]:
         "variants": {
             name: changes(method, name, dataset) for name in variants(method) if name != RECOMMENDED
         },
+        "settings": settings(method),
         "recipe": {
             profile: {name: asdict(value) for name, value in resolve(method, dataset, profile).items()}
             for profile in PROFILES

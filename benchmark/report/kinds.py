@@ -17,23 +17,24 @@ from benchmark.report.made import Curve, Made, Options, Panel
 from benchmark.report.published import MEASURE, published_numbers
 from benchmark.report.study import printed, summarise
 from benchmark.report.tables import Line, build, heading
+from benchmark.runs.plan import make_plan
 from benchmark.runs.reporter import Reporter
-from benchmark.runs.runner import Outcome
 from benchmark.runs.spec import RunSpec, command
-from benchmark.studies.batch import Done, Entry, collect
+from benchmark.studies.batch import Attempt, attempts
 from benchmark.studies.file import Study
-from benchmark.studies.study import execute_study, open_study, variant_spec
+from benchmark.studies.study import Row, execute_study, open_study
 
 
-def method_entries(dataset: str, options: Options, reporter: Reporter) -> tuple[list[str], dict[str, Entry]]:
-    """The methods of a dataset's table, and the run of each that is there."""
+def attempted(dataset: str, options: Options, reporter: Reporter) -> tuple[list[str], dict[str, Attempt]]:
+    """The methods of a dataset's table, and what came of the run of each that is there."""
     names = [n for n in methods_of(dataset, options.published) if not options.methods or n in options.methods]
     known = {name: entry for name, entry in METHODS.entries().items() if not entry.problem}
     for name in options.methods:
         METHODS.get(name)
-    specs = [replace(options.spec, method=name, dataset=dataset) for name in names if name in known]
-    entries = collect(specs, options.store, reporter, stored_only=options.stored_only, force=options.force)
-    return names, {entry.spec.method: entry for entry in entries}
+    there = [name for name in names if name in known]
+    plans = [make_plan(replace(options.spec, method=name, dataset=dataset)) for name in there]
+    tried = attempts(plans, options.store, reporter, stored_only=options.stored_only, force=options.force)
+    return names, dict(zip(there, tried, strict=True))
 
 
 def title_of(method: str) -> str:
@@ -50,25 +51,22 @@ def dataset_title(dataset: str) -> str:
 
 def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> None:
     """The table of every method on a dataset, added to ``made``."""
-    names, entries = method_entries(dataset, options, reporter)
+    names, tried = attempted(dataset, options, reporter)
     judged = made.item.measure == MEASURE
-    common = common_words([entry.run.record for entry in entries.values() if entry.run])
+    common = common_words([each.record for each in tried.values() if each.record])
     lines = []
     for name in names:
-        entry = entries.get(name)
+        attempt = tried.get(name)
         theirs = published_numbers(dataset, name, options.published) if judged else {}
-        if entry is None:
+        if attempt is None or attempt.plan is None:
             there = METHODS.entries().get(name)
             reason = there.problem if there is not None else "the method is not there"
             lines.append(Line(title_of(name), None, theirs, reason=reason))
             continue
-        record = entry.run.record if entry.run else None
-        possible = replace(entry.spec, pairwise=True) if "--pairwise" in entry.reason else entry.spec
-        lines.append(
-            Line(title_of(name), record, theirs, _note(record, common), entry.reason, command(possible))
-        )
-        if entry.run is not None:
-            made.runs[entry.run.record.key] = entry.run
+        spec, note = attempt.plan.spec, _note(attempt.record, common)
+        possible = replace(spec, pairwise=True) if "--pairwise" in attempt.reason else spec
+        lines.append(Line(title_of(name), attempt.record, theirs, note, attempt.reason, command(possible)))
+        made.add(attempt)
     made.tables.append(
         build(
             f"{made.item.name}-{dataset}",
@@ -96,35 +94,28 @@ def _note(record: RunRecord | None, common: Sequence[str]) -> str:
 
 def run_study(
     made: Made, name: str, dataset: str, options: Options, reporter: Reporter
-) -> tuple[Study, RunSpec, list[Done]]:
+) -> tuple[Study, RunSpec, list[Row]]:
     """A study's rows, computed where they are missing; its runs are added to ``made``."""
     spec = replace(options.spec, method="", dataset=dataset)
     study, spec = open_study(name, spec, reporter)
-    if options.stored_only:
-        done = []
-        for variant in study.variants:
-            [entry] = collect([variant_spec(variant, spec)], options.store, stored_only=True)
-            outcome = Outcome(entry.run, cached=True) if entry.run else None
-            done.append(Done(variant, outcome, entry.reason))
-    else:
-        done = execute_study(study, spec, options.store, reporter, force=options.force)
-    for each in done:
-        if each.outcome is not None:
-            made.runs[each.outcome.run.record.key] = each.outcome.run
-    return study, spec, done
+    rows = execute_study(
+        study, spec, options.store, reporter, stored_only=options.stored_only, force=options.force
+    )
+    for row in rows:
+        made.add(row.attempt)
+    return study, spec, rows
 
 
 def study_tables(made: Made, dataset: str, options: Options, reporter: Reporter) -> None:
     """The table of every study of the item, added to ``made``."""
     for name in made.item.studies:
-        study, spec, done = run_study(made, name, dataset, options, reporter)
+        study, spec, rows = run_study(made, name, dataset, options, reporter)
         lines = []
-        for each in done:
-            record = each.outcome.run.record if each.outcome else None
-            theirs = printed(study, each.variant, dataset, options.published)
-            one = variant_spec(each.variant, spec)
-            note = f"{each.variant.description} ({each.variant.certainty})"
-            lines.append(Line(each.variant.label, record, theirs, note, each.reason, command(one)))
+        for row in rows:
+            theirs = printed(study, row.variant, dataset, options.published)
+            note = f"{row.variant.description} ({row.variant.certainty})"
+            found, reason = row.attempt.record, row.attempt.reason
+            lines.append(Line(row.variant.label, found, theirs, note, reason, command(row.spec)))
 
         remarks = made.item.notes if dataset in made.item.datasets else ()
 
@@ -138,17 +129,17 @@ def study_tables(made: Made, dataset: str, options: Options, reporter: Reporter)
                 f"{study.title}, {dataset_title(dataset)}",
                 lines,
                 margin=options.margin,
-                notes=(*remarks, *orderings(study, spec, done, options)),
+                notes=(*remarks, *orderings(study, spec, rows, options)),
                 incomparable=incomparable,
             )
         )
 
 
-def orderings(study: Study, spec: RunSpec, done: Sequence[Done], options: Options) -> list[str]:
+def orderings(study: Study, spec: RunSpec, rows: Sequence[Row], options: Options) -> list[str]:
     """One sentence: which orderings of the publication hold here by average, and which do not."""
-    if all(each.outcome is None for each in done):
+    if all(row.attempt.run is None for row in rows):
         return []
-    found = summarise(study, spec, done, options.published)["orderings"]
+    found = summarise(study, spec, rows, options.published)["orderings"]
     if not found:
         return []
     claims = [f"{each['better']} > {each['worse']} ({each['difference']:+.3f})" for each in found]
@@ -160,8 +151,8 @@ def orderings(study: Study, spec: RunSpec, done: Sequence[Done], options: Option
 
 def curves(made: Made, dataset: str, options: Options, reporter: Reporter) -> None:
     """A panel of precision-recall curves for every direction of the item, added to ``made``."""
-    _, entries = method_entries(dataset, options, reporter)
-    runs = {title_of(name): entry.run for name, entry in entries.items() if entry.run is not None}
+    _, tried = attempted(dataset, options, reporter)
+    runs = {title_of(name): each.run for name, each in tried.items() if each.run is not None}
     if not runs:
         made.problems.append(f"{made.item.name}: no method has a run on {dataset}")
         return
@@ -183,8 +174,8 @@ def curves(made: Made, dataset: str, options: Options, reporter: Reporter) -> No
 def study_figure(made: Made, dataset: str, options: Options, reporter: Reporter) -> None:
     """A panel for every family of rows of the item's studies, added to ``made``."""
     for name in made.item.studies:
-        study, _, done = run_study(made, name, dataset, options, reporter)
-        rows = [(each.variant.label, each.outcome.run) for each in done if each.outcome is not None]
+        study, _, tried = run_study(made, name, dataset, options, reporter)
+        rows = [(row.variant.label, row.attempt.run) for row in tried if row.attempt.run]
         if not rows:
             made.problems.append(f"{made.item.name}: no row of {name} has a run on {dataset}")
             continue

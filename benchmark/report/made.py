@@ -16,6 +16,7 @@ from benchmark.report.significance import AgainstBest, against_best, ranking
 from benchmark.report.tables import Table
 from benchmark.runs.spec import RunSpec
 from benchmark.stats.ranks import Ranking
+from benchmark.studies.batch import Attempt
 
 
 def caption_of(runs: Mapping[str, StoredRun]) -> list[str]:
@@ -79,6 +80,11 @@ class Made:
     runs: dict[str, StoredRun] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def add(self, attempt: Attempt) -> None:
+        """Note a run it is made of, if there is one."""
+        if attempt.run is not None:
+            self.runs[attempt.run.record.key] = attempt.run
 
     @cached_property
     def comparisons(self) -> list[AgainstBest]:

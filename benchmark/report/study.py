@@ -12,24 +12,23 @@ from benchmark.disk import published_folder
 from benchmark.errors import BenchmarkError
 from benchmark.records.comparable import why_not_comparable
 from benchmark.records.record import AVERAGE, RunRecord
+from benchmark.records.store import StoredRun
 from benchmark.report.published import MEASURE
 from benchmark.runs.spec import RunSpec
-from benchmark.studies.batch import Done
 from benchmark.studies.file import Study, Variant
+from benchmark.studies.study import Row
 
 AVERAGES = ("avg", "avg_all_20")
 """Names of the mean over all directions in published tables."""
 
 
-def summarise(
-    study: Study, spec: RunSpec, done: Sequence[Done], folder: Path | None = None
-) -> dict[str, Any]:
+def summarise(study: Study, spec: RunSpec, rows: Sequence[Row], folder: Path | None = None) -> dict[str, Any]:
     """A study as one JSON document.
 
     Args:
         study: What was asked.
         spec: As given to :func:`execute_study`.
-        done: Its result.
+        rows: Its result.
         folder: Where published tables are; the suite's own if not given.
 
     Returns:
@@ -40,17 +39,17 @@ def summarise(
     Raises:
         BenchmarkError: No row has numbers.
     """
-    records = {d.variant.label: d.outcome.run.record for d in done if d.outcome is not None}
+    records = {row.variant.label: row.attempt.record for row in rows if row.attempt.record}
     missing: dict[str, list[str]] = {}
-    for each in done:
-        if each.outcome is None:
-            missing.setdefault(each.reason, []).append(each.variant.label)
+    for row in rows:
+        if row.attempt.run is None:
+            missing.setdefault(row.attempt.reason, []).append(row.variant.label)
     lines = [f"{reason}; without numbers: {', '.join(labels)}" for reason, labels in missing.items()]
     if not records:
         raise BenchmarkError(f"study {study.name}: no row has numbers: {'; '.join(lines)}")
     first = next(iter(records.values())).to_json()
-    rows = [_row(study, spec, each, folder) for each in done if each.outcome is not None]
-    published = {row["label"]: row["published"] for row in rows}
+    described = [_row(study, spec, row, row.attempt.run, folder) for row in rows if row.attempt.run]
+    published = {each["label"]: each["published"] for each in described}
     return {
         "study": study.name,
         "title": study.title,
@@ -59,7 +58,7 @@ def summarise(
         "overrides": list(spec.overrides),
         "measure": MEASURE,
         "chance": first["chance"],
-        "rows": rows,
+        "rows": described,
         "orderings": [
             _ordering(pair, records, published) for pair in study.orderings if set(pair) <= set(records)
         ],
@@ -67,10 +66,8 @@ def summarise(
     }
 
 
-def _row(study: Study, spec: RunSpec, done: Done, folder: Path | None) -> dict[str, Any]:
-    variant, outcome = done.variant, done.outcome
-    assert outcome is not None, "only rows with numbers"
-    record = outcome.run.record
+def _row(study: Study, spec: RunSpec, row: Row, run: StoredRun, folder: Path | None) -> dict[str, Any]:
+    variant, record = row.variant, run.record
     reason = why_not_comparable(record, ignore=("recipe",))  # the study's own changes are the published ones
     if spec.overrides:
         reason = ", ".join(filter(None, (reason, "changed with --set")))
@@ -81,8 +78,8 @@ def _row(study: Study, spec: RunSpec, done: Done, folder: Path | None) -> dict[s
         "method": variant.method,
         "set": list(variant.changes),
         "key": record.key,
-        "stored": str(outcome.run.folder),
-        "cached": outcome.cached,
+        "stored": str(run.folder),
+        "cached": row.attempt.cached,
         "results": record.results[MEASURE],
         "average": record.values(MEASURE),
         "map@50": record.values("map@50"),

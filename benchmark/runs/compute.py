@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmark.core.data import MultimodalData, Split, pick_modalities
-from benchmark.core.method import Method, Retriever, Run
+from benchmark.core.method import FitLog, Method, RunContext
 from benchmark.errors import TrainingError
 from benchmark.evaluation.scoring import (
     MEASURES,
@@ -27,14 +27,12 @@ from benchmark.evaluation.scoring import (
     tie_warnings,
 )
 from benchmark.records.record import RunRecord
-from benchmark.runs.parts import Part, extensions, gather, part_run
+from benchmark.runs.parts import Part, extensions, part_context, parts_of
 from benchmark.runs.plan import Plan
 from benchmark.runs.prepare import prepare
 from benchmark.runs.provenance import as_array, describe_run, environment, plain
 from benchmark.runs.recipe import RESERVED
-
-if TYPE_CHECKING:
-    from benchmark.runs.reporter import Reporter
+from benchmark.runs.reporter import Reporter
 
 Computed = tuple[RunRecord, dict[str, NDArray[Any]]]
 
@@ -70,64 +68,81 @@ def compute(
         TrainingError: Training failed, or the model gives values that are not finite.
     """
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
-    device = torch.device(plan.device)
     modalities = pick_modalities(plan.spec.modalities, data.modalities)
     train, val, test, noise = prepare(data, plan, modalities)
-    method = build(plan)
-    models: list[Part] = list(combinations(modalities, 2)) if plan.pairwise else [modalities]
-    for part in models:
+    method, parts = build(plan), parts_of(plan, modalities)
+    for part in parts:
         method.check(train.restrict(part))
-    own = own_items(test) if plan.spec.leave_own_out else {}
     torch.set_float32_matmul_precision("high" if plan.spec.precision == "tf32" else "highest")
-    run = Run(
+    run = RunContext(
         seeds=plan.seeds,
-        device=device,
+        device=torch.device(plan.device),
         precision=plan.spec.precision,
         replicas=plan.spec.replicas,
         progress=reporter.epoch,
         checkpoints=checkpoints,
-        shared=None if plan.pairwise else shared,
+        shared=shared,
     )
-    seeds = ",".join(map(str, plan.seeds))
-    each_pair = f", {len(models)} models of two modalities each" if plan.pairwise else ""
-    reporter.say(f"fit: {plan.method.id} on {device}, {plan.profile} profile, seeds {seeds}{each_pair}")
     timings = {"load": load_seconds, "fit": 0.0, "embed": 0.0, "score": 0.0}
-    scores: Scores = {way: [] for way in directions(modalities)}
     try:
-        for number, part in enumerate(models, 1):
-            if plan.pairwise:
-                reporter.say(f"{'+'.join(part)}, {number} of {len(models)}")
-            own_run = part_run(run, part) if plan.pairwise else run
-            retrievers = fit(plan, train.restrict(part), val.restrict(part), own_run, timings)
-            if plan.pairwise:
-                gather(run, part, own_run)
-            else:
-                reporter.say("score: ranking the test split in every direction")
-            with torch.no_grad():
-                scores |= score(retrievers, test.restrict(part), run, timings, own)
-            del retrievers  # one pair's models are in memory at a time
+        log, scores = fit_and_score(plan, parts, (train, val, test), run, timings, reporter)
     except (torch.OutOfMemoryError, MemoryError) as error:
         line = str(error).partition("\n")[0] or "out of memory"
         raise TrainingError(f"{line}; try --replicas alone, a smaller batch, or the quick profile") from error
+    warnings = extensions(plan, modalities) + tie_warnings(scores)
+    for warning in warnings:
+        reporter.warn(warning)
     record = {"key": plan.key(), "started": started, **describe_run(plan, data, modalities)}
     record["rows"] = {split.name: {m.name: len(m) for m in split} for split in (train, val, test)}
-    record["config"] = plain(asdict(method.config))
-    record["warnings"] = extensions(plan, modalities)
-    finished, arrays = finish(record, run, scores, timings, reporter)
-    return finished, arrays | noise
+    record |= {"config": plain(asdict(method.config)), "warnings": warnings}
+    record |= {**environment(run.device), **results(scores), "top": TOP}
+    if run.device.type == "cuda":
+        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
+    timings["total"] = sum(timings.values())
+    record["timings"] = {name: round(seconds, 4) for name, seconds in timings.items()}
+    record |= {"history": plain(log.history), "notes": plain(log.notes)}
+    arrays = {f"method/{name}": as_array(value) for name, value in log.arrays.items()}
+    return RunRecord.from_json(record), {**score_arrays(scores), **arrays, **noise}
 
 
-def fit(plan: Plan, train: Split, val: Split, run: Run, timings: dict[str, float]) -> list[Retriever]:
-    """One model per seed of ``run``, the seconds added to ``timings["fit"]``.
+def fit_and_score(
+    plan: Plan,
+    parts: Sequence[Part],
+    splits: tuple[Split, Split, Split],
+    run: RunContext,
+    timings: dict[str, float],
+    reporter: Reporter,
+) -> tuple[FitLog, Scores]:
+    """Fit every model of a run and rank the test split with it; one model's weights are in memory at a time.
 
     Raises:
-        TrainingError: Another number of models.
+        TrainingError: The method gave another number of models than there are seeds.
     """
-    with clock(timings, "fit", run.device):
-        retrievers = build(plan).fit(train, val, run)
-    if len(retrievers) != len(run.seeds):
-        raise TrainingError(f"{plan.method.id} returned {len(retrievers)} models for {len(run.seeds)} seeds")
-    return retrievers
+    train, val, test = splits
+    pairwise = len(parts) > 1
+    each = f", {len(parts)} models of two modalities each" if pairwise else ""
+    seeds = ",".join(map(str, run.seeds))
+    reporter.say(f"fit: {plan.method.id} on {run.device}, {plan.profile} profile, seeds {seeds}{each}")
+    own = own_items(test) if plan.spec.leave_own_out else {}
+    log, scores = FitLog(), Scores()
+    for number, part in enumerate(parts, 1):
+        context, left = run, log
+        if pairwise:
+            reporter.say(f"{'+'.join(part)}, {number} of {len(parts)}")
+            context, left = part_context(run, part), FitLog()
+        with clock(timings, "fit", run.device):
+            retrievers = build(plan).fit(train.restrict(part), val.restrict(part), context, left)
+        if len(retrievers) != len(run.seeds):
+            raise TrainingError(
+                f"{plan.method.id} returned {len(retrievers)} models for {len(run.seeds)} seeds"
+            )
+        if pairwise:
+            log.join("+".join(part), left)
+        else:
+            reporter.say("score: ranking the test split in every direction")
+        with torch.no_grad():
+            scores |= score(retrievers, test.restrict(part), run, timings, own)
+    return log, {direction: scores[direction] for direction in directions(test.names)}
 
 
 def build(plan: Plan) -> Method:
@@ -138,23 +153,8 @@ def build(plan: Plan) -> Method:
     return method
 
 
-def finish(
-    record: dict[str, Any], run: Run, scores: Scores, timings: dict[str, float], reporter: Reporter
-) -> Computed:
-    """Complete a record, and collect the arrays to store with it."""
-    timings["total"] = sum(timings.values())
-    if run.device.type == "cuda":
-        record["peak_memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
-    warnings = record.pop("warnings", []) + tie_warnings(scores)
-    for warning in warnings:
-        reporter.warn(warning)
-    record |= {**environment(run.device), **results(scores), "top": TOP}
-    record |= {
-        "timings": {name: round(seconds, 4) for name, seconds in timings.items()},
-        "history": plain(run.history),
-        "notes": plain(run.notes),
-        "warnings": warnings,
-    }
+def score_arrays(scores: Scores) -> dict[str, NDArray[Any]]:
+    """What is stored of the rankings, see :func:`compute`."""
     arrays = {
         f"ap/{measure}/{direction}": np.stack([as_array(one.ap[measure]) for one in per_seed])
         for direction, per_seed in scores.items()
@@ -165,6 +165,4 @@ def finish(
         arrays[f"precision/{direction}"] = curves.astype(np.float32)
         arrays[f"top/{direction}"] = np.stack([as_array(one.first) for one in per_seed])
         arrays[f"top_score/{direction}"] = np.stack([as_array(one.first_scores) for one in per_seed])
-    return RunRecord.from_json(record), arrays | {
-        f"method/{name}": as_array(value) for name, value in run.arrays.items()
-    }
+    return arrays

@@ -1,20 +1,26 @@
-"""One model for every two modalities: what each part of such a run gets and leaves."""
+"""The models of a run: one for all its modalities, or one for every two of them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from typing import Any
 
-from benchmark.core.method import Run
+from benchmark.core.method import RunContext
 from benchmark.runs.plan import Plan
 
 Part = tuple[str, ...]
 """Modalities of one model."""
 
 
-def part_run(run: Run, part: Part) -> Run:
-    """What the model of two modalities gets: checkpoints, history, notes and arrays of its own."""
+def parts_of(plan: Plan, modalities: tuple[str, ...]) -> list[Part]:
+    """The modalities of every model of a run on these modalities."""
+    return list(combinations(modalities, 2)) if plan.pairwise else [modalities]
+
+
+def part_context(run: RunContext, part: Part) -> RunContext:
+    """What the model of two modalities gets: checkpoints and progress of its own, nothing shared."""
     name = "+".join(part)
     checkpoints, progress = None, None
     if run.checkpoints is not None:
@@ -22,17 +28,11 @@ def part_run(run: Run, part: Part) -> Run:
         checkpoints.mkdir(parents=True, exist_ok=True)
     if run.progress is not None:
         progress = partial(_named_epoch, run.progress, name)
-    return replace(run, checkpoints=checkpoints, progress=progress, history={}, notes={}, arrays={})
+    return replace(run, checkpoints=checkpoints, progress=progress, shared=None)
 
 
 def _named_epoch(progress: Any, name: str, phase: str, *numbers: Any) -> None:
     progress(f"{name}/{phase}", *numbers)
-
-
-def gather(run: Run, part: Part, own: Run) -> None:
-    """Enter what the model of two modalities left into that of the run, as ``<a>+<b>/<name>``."""
-    for all_, new in ((run.history, own.history), (run.notes, own.notes), (run.arrays, own.arrays)):
-        all_ |= {f"{'+'.join(part)}/{name}": value for name, value in new.items()}
 
 
 def extensions(plan: Plan, modalities: tuple[str, ...]) -> list[str]:

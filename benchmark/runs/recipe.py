@@ -10,11 +10,13 @@ A recipe is a TOML file ``recipes/<method>.toml`` beside the method's source::
     epochs = { value = 20, source = "quick profile" }
     [variant.published]
     select = { value = "test", source = "public code, train.py" }
+    [tiny]
+    epochs = 2
 
 Layers, later over earlier: ``paper``, ``paper.<dataset>``; in the quick profile ``quick``,
 ``quick.<dataset>``; of a variant chosen with ``--set variant=<name>`` its ``variant.<name>``,
-``variant.<name>.<dataset>``; then ``--set``. A method without a recipe uses the defaults of its ``Config``.
-Reading a recipe imports neither torch nor the method.
+``variant.<name>.<dataset>``; then ``--set``. In checks and tests ``tiny`` lies over ``paper``. A method
+without a recipe uses the defaults of its ``Config``. Reading a recipe imports neither torch nor the method.
 
 A variant is a named set of values that belong together: what the public code does where we recommend
 something else, say. Without one a run is the ``recommended`` variant, and its recipe does not mention it.
@@ -34,7 +36,7 @@ from benchmark.errors import RecipeError, UnknownNameError
 from benchmark.records.record import SET, VARIANT, Value
 from benchmark.runs.profile import DEFAULT_ROWS
 
-LAYERS = ("paper", "quick")
+LAYERS = ("paper", "quick", "tiny")
 ROWS = "subsample"
 """Reserved name: rows per modality kept for training and validation, 0 for all; the runner applies it."""
 RECOMMENDED = "recommended"
@@ -51,7 +53,7 @@ def resolve(method: Entry, dataset: str, profile: str, overrides: Sequence[str] 
     Args:
         method: Registry entry of the method.
         dataset: Dataset id, which selects the ``paper.<dataset>`` and ``quick.<dataset>`` layers.
-        profile: ``paper`` or ``quick``.
+        profile: ``paper``, ``quick``, or ``tiny`` for checks.
         overrides: ``name=value`` strings, applied last; ``name.key=value`` sets one entry of a table, and
             ``variant=name`` chooses a variant.
 
@@ -61,7 +63,11 @@ def resolve(method: Entry, dataset: str, profile: str, overrides: Sequence[str] 
     """
     changes = [(*parse_override(text), text) for text in overrides]
     variant = _chosen_variant(method, changes)
-    rows = Value(dict(DEFAULT_ROWS[profile]), f"default of the {profile} profile", f"profile {profile}")
+    rows = Value(
+        dict(DEFAULT_ROWS.get(profile, DEFAULT_ROWS["paper"])),
+        f"default of the {profile} profile",
+        f"profile {profile}",
+    )
     file = recipe_file(method)
     values = _defaults(method) if file is None else _layered(file, dataset, profile, variant)
     values = {**values, ROWS: _complete_rows(values.get(ROWS), rows)}
@@ -119,7 +125,7 @@ def read_layers(file: Path) -> dict[str, Recipe]:
         raise RecipeError(f"{file}: not a valid TOML file: {error}") from None
     if unknown := sorted(set(document) - {*LAYERS, VARIANT}):
         raise RecipeError(
-            f"{file}: unknown section [{unknown[0]}]; expected [paper], [quick] or [variant.<name>]"
+            f"{file}: unknown section [{unknown[0]}]; expected [paper], [quick], [tiny] or [variant.<name>]"
         )
     layers: dict[str, Recipe] = {}
     for layer in LAYERS:
@@ -139,7 +145,7 @@ def _read_layer(file: Path, layer: str, content: Mapping[str, Any]) -> dict[str,
     """A section, and its sections for single datasets."""
     layers: dict[str, Recipe] = {layer: {}}
     for name, item in content.items():
-        if isinstance(item, dict) and "value" not in item:
+        if layer != "tiny" and isinstance(item, dict) and "value" not in item:
             section = f"{layer}.{name}"
             layers[section] = {key: _value(file, section, key, each) for key, each in item.items()}
         else:
@@ -204,8 +210,8 @@ def _chosen_variant(method: Entry, changes: Sequence[tuple[str, tuple[str, ...],
 def _layered(file: Path, dataset: str, profile: str, variant: str) -> Recipe:
     layers = read_layers(file)
     order = ["paper", f"paper.{dataset}"]
-    if profile == "quick":
-        order += ["quick", f"quick.{dataset}"]
+    if profile != "paper":
+        order += [profile, f"{profile}.{dataset}"]
     if variant != RECOMMENDED:
         order += [f"{VARIANT}.{variant}", f"{VARIANT}.{variant}.{dataset}"]
     values: Recipe = {}
@@ -249,6 +255,8 @@ def _value(file: Path, section: str, name: str, item: Any) -> Value:
         raise RecipeError(
             f"{file}: [{section}] {VARIANT} is a reserved name; write a section [{VARIANT}.<name>]"
         )
+    if section == "tiny":  # for checks alone, so it needs no source
+        item = {"value": item, "source": "small for checks"}
     if not isinstance(item, dict) or set(item) != {"value", "source"} or not isinstance(item["source"], str):
         raise RecipeError(f'{file}: [{section}] {name} must be {{ value = ..., source = "..." }}')
     if not _finite(item["value"]):

@@ -12,7 +12,7 @@ from benchmark.core.data import pick_modalities
 from benchmark.core.dataset import make_dataset
 from benchmark.errors import BenchmarkError
 from benchmark.records.store import Store, StoredRun
-from benchmark.runs.fingerprints import Known, remember
+from benchmark.runs.fingerprints import Known, recall, remember
 from benchmark.runs.plan import Plan, make_plan, protocol
 from benchmark.runs.reporter import STANDIN_WARNING, Reporter, Silent
 from benchmark.runs.spec import RunSpec, values
@@ -48,9 +48,15 @@ def execute(
     Raises:
         BenchmarkError: Anything the user can set right; nothing is stored then.
     """
-    store, reporter = store or Store(), reporter or Silent()
+    reporter = reporter or Silent()
     plan = make_plan(spec)
     announce(plan, reporter)
+    return execute_plan(plan, store or Store(), reporter, force=force)
+
+
+def execute_plan(plan: Plan, store: Store, reporter: Reporter, *, force: bool = False) -> Outcome:
+    """The same for a run that is worked out and announced already."""
+    plan = plan if plan.known else replace(plan, known=recall(plan.dataset, plan.located))
     if (found := look_up(plan, store, force=force)) is not None:
         return Outcome(found, cached=True)
     store.prepare()
@@ -75,15 +81,8 @@ def look_up(plan: Plan, store: Store, *, force: bool = False) -> StoredRun | Non
     return None if key is None or force else store.find(key)
 
 
-def preview(spec: RunSpec, store: Store | None = None, reporter: Reporter | None = None) -> dict[str, Any]:
-    """What :func:`execute` would do, as a JSON document; nothing is read, trained or written.
-
-    Raises:
-        BenchmarkError: What ``execute`` would raise before reading data.
-    """
-    store, reporter = store or Store(), reporter or Silent()
-    plan = make_plan(spec)
-    announce(plan, reporter)
+def preview(plan: Plan, store: Store) -> dict[str, Any]:
+    """What :func:`execute_plan` would do, as a JSON document; nothing is read, trained or written."""
     found, key = look_up(plan, store), plan.key()
     return {
         **values(plan.settled),

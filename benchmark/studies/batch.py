@@ -1,21 +1,21 @@
-"""The runs a report needs: found, or computed one after the other, with an estimate of the time."""
+"""The one loop over many runs: found, or computed one after the other, with an estimate of the time."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from benchmark.disk import published_folder
 from benchmark.errors import TrainingError, UnsupportedError
+from benchmark.records.record import RunRecord
 from benchmark.records.store import Store, StoredRun
-from benchmark.runs.plan import Plan, make_plan
+from benchmark.runs.fingerprints import recall
+from benchmark.runs.plan import Plan
 from benchmark.runs.reporter import Once, Reporter, Silent
-from benchmark.runs.runner import Outcome, execute, load, look_up
-from benchmark.runs.spec import RunSpec
-from benchmark.studies.file import Variant
+from benchmark.runs.runner import announce, execute_plan, load, look_up
 
 TIMINGS = "timings.csv"
 Measured = Mapping[tuple[str, str, str], float]
@@ -23,71 +23,83 @@ Measured = Mapping[tuple[str, str, str], float]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A run that a report asks for.
+class Attempt:
+    """A run that was asked for.
 
     Attributes:
-        spec: The run.
-        run: Its record; ``None`` if there is none.
+        plan: The run, worked out; ``None`` where not even that could be done.
+        run: It, stored; ``None`` if there is none.
         reason: Why there is none; empty if there is.
         cached: It was stored before.
     """
 
-    spec: RunSpec
-    run: StoredRun | None
+    plan: Plan | None
+    run: StoredRun | None = None
     reason: str = ""
     cached: bool = False
 
+    @property
+    def record(self) -> RunRecord | None:
+        """Of the run, if there is one."""
+        return self.run.record if self.run else None
 
-def collect(
-    specs: Sequence[RunSpec],
+
+def attempts(
+    plans: Sequence[Plan],
     store: Store,
     reporter: Reporter | None = None,
     *,
+    names: Sequence[str] = (),
     stored_only: bool = False,
     force: bool = False,
-) -> list[Entry]:
-    """Every run, read from the store or computed and stored.
+) -> Iterator[Attempt]:
+    """Every run, read from the store or computed and stored; given out one by one, as they are there.
 
-    A method that cannot serve the data or fails in training leaves an entry with the reason; every other
-    problem ends the report. What was interrupted goes on with the first run that is missing.
+    A method that cannot serve the data or fails in training is an attempt without a run; every other problem
+    ends the batch. What was interrupted goes on with the first run that is missing. This is the one loop over
+    many runs: studies, folds, tables and figures are made of what it gives.
 
     Args:
-        specs: The runs.
+        plans: The runs, worked out once.
         store: Where they are kept.
         reporter: Where to report progress.
+        names: What to call each in progress; method and dataset if not given.
         stored_only: Compute nothing.
-        force: Compute even what is stored.
-
-    Raises:
-        BenchmarkError: A name that does not exist.
+        force: Compute even what is stored; a run that occurs twice is computed once.
     """
     once = Once(reporter or Silent())
-    plans = [make_plan(spec) for spec in specs]
-    if stored_only:  # data that were never read here are read once, to know which stored runs are theirs
-        for number in range(len(specs)):
-            if plans[number].known is None:
-                load(plans[number], once)
-                plans = [make_plan(spec) for spec in specs]
+    for plan in {(plan.profile_reason, plan.located.source): plan for plan in plans}.values():
+        announce(plan, once)
+    if stored_only:
+        plans = [plan if plan.known else known(plan, once) for plan in plans]
     found = [look_up(plan, store, force=force) for plan in plans]
-    missing = [number for number, run in enumerate(found) if run is None]
+    missing = [plan for plan, run in zip(plans, found, strict=True) if run is None]
     if missing and not stored_only:
-        once.say(_announcement([plans[number] for number in missing], len(specs), store))
-    entries = []
-    for number, spec in enumerate(specs):
-        run = found[number]
-        if run is not None:
-            entries.append(Entry(spec, run, cached=True))
-        elif stored_only:
-            entries.append(Entry(spec, None, "not computed"))
-        else:
-            once.say(f"{spec.method} on {spec.dataset}, {missing.index(number) + 1} of {len(missing)}")
-            try:
-                outcome = execute(spec, store, once, force=force)
-                entries.append(Entry(spec, outcome.run, cached=outcome.cached))
-            except (UnsupportedError, TrainingError) as error:
-                entries.append(Entry(spec, None, str(error)))
-    return entries
+        once.say(_announcement(missing, len(plans), store))
+    names = names or [f"{plan.method.id} on {plan.dataset.id}" for plan in plans]
+    fresh: set[str] = set()
+    number = 0
+    for plan, run, name in zip(plans, found, names, strict=True):
+        if run is not None or stored_only:
+            yield Attempt(plan, run, "" if run else "not computed", cached=run is not None)
+            continue
+        number += 1
+        once.say(f"{name}, {number} of {len(missing)}")
+        try:
+            outcome = execute_plan(plan, store, once, force=force and plan.key() not in fresh)
+        except (UnsupportedError, TrainingError) as error:
+            yield Attempt(plan, reason=str(error))
+            continue
+        key = outcome.run.record.key
+        yield Attempt(plan, outcome.run, cached=outcome.cached and key not in fresh)
+        if not outcome.cached:
+            fresh.add(key)
+
+
+def known(plan: Plan, reporter: Reporter) -> Plan:
+    """The plan with what is known of its data, which are read for that if they never were."""
+    remembered = recall(plan.dataset, plan.located)
+    return replace(plan, known=remembered) if remembered else load(plan, reporter)[2]
 
 
 def _announcement(plans: Sequence[Plan], asked: int, store: Store) -> str:
@@ -148,12 +160,3 @@ def timings(store: Store) -> str:
     """The same as CSV."""
     lines = [f"{','.join(facts)},{seconds:.1f}" for facts, seconds in sorted(measured_seconds(store).items())]
     return "\n".join(["method,dataset,profile,seconds", *lines, ""])
-
-
-@dataclass(frozen=True)
-class Done:
-    """A row that was tried: its run, or the reason why there is none."""
-
-    variant: Variant
-    outcome: Outcome | None
-    reason: str = ""

@@ -19,9 +19,11 @@ from benchmark.errors import BenchmarkError
 from benchmark.records.comparable import FOLDS, difference
 from benchmark.records.record import RunRecord
 from benchmark.records.store import Store
-from benchmark.runs.reporter import Once, Reporter, Silent
-from benchmark.runs.runner import Outcome, execute
+from benchmark.runs.plan import make_plan
+from benchmark.runs.reporter import Reporter
+from benchmark.runs.runner import Outcome
 from benchmark.runs.spec import RunSpec
+from benchmark.studies.batch import attempts
 
 ALL = "all"
 COMMON = ("method", "profile", "seeds", "precision", "scaling", "modalities", "options", "words")
@@ -52,12 +54,17 @@ def execute_folds(
 
     What was interrupted goes on with the first fold that is not stored. Arguments as in
     :func:`benchmark.runs.runner.execute`.
+
+    Raises:
+        BenchmarkError: A fold that cannot be computed; there is nothing to pool without it.
     """
-    specs, once = fold_specs(spec), Once(reporter or Silent())
+    specs = fold_specs(spec)
+    plans, names = [make_plan(fold) for fold in specs], [f"split {fold.request.split}" for fold in specs]
     outcomes = []
-    for number, fold in enumerate(specs, 1):
-        once.say(f"split {fold.request.split}, {number} of {len(specs)}")
-        outcomes.append(execute(fold, store, once, force=force))
+    for attempt in attempts(plans, store or Store(), reporter, names=names, force=force):
+        if attempt.run is None:
+            raise BenchmarkError(attempt.reason)
+        outcomes.append(Outcome(attempt.run, attempt.cached))
     return outcomes
 
 

@@ -6,17 +6,31 @@ interrupted goes on with the first run that is missing. This module does not imp
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from benchmark.core.registry import METHODS
-from benchmark.errors import BenchmarkError, TrainingError, UnsupportedError
+from benchmark.errors import BenchmarkError
 from benchmark.records.store import Store
 from benchmark.runs.plan import make_plan
-from benchmark.runs.reporter import Once, Reporter, Silent
-from benchmark.runs.runner import execute, load
+from benchmark.runs.reporter import Reporter, Silent
 from benchmark.runs.spec import RunSpec
-from benchmark.studies.batch import Done
+from benchmark.studies.batch import Attempt, attempts, known
 from benchmark.studies.file import Study, Variant, read_document, read_study, study_file
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a study.
+
+    Attributes:
+        variant: What the study says of it.
+        spec: Its run.
+        attempt: What came of it.
+    """
+
+    variant: Variant
+    spec: RunSpec
+    attempt: Attempt
 
 
 def open_study(name: str, spec: RunSpec, reporter: Reporter | None = None) -> tuple[Study, RunSpec]:
@@ -32,15 +46,30 @@ def open_study(name: str, spec: RunSpec, reporter: Reporter | None = None) -> tu
     """
     file = study_file(name)
     methods = list(dict.fromkeys(str(run.get("method", "")) for run in read_document(file).get("run", ())))
-    known = METHODS.entries()
-    there = [method for method in methods if method in known]
+    there = [method for method in methods if method in METHODS.entries()]
     if not there:
         raise BenchmarkError(f"study {name}: none of its methods is there ({', '.join(methods)})")
     plan = make_plan(replace(spec, method=there[0]))
     if not plan.modalities:
-        plan = load(plan, reporter or Silent())[2]
+        plan = known(plan, reporter or Silent())
     study = read_study(file, plan.modalities, plan.profile)
     return study, replace(spec, seeds=spec.seeds or study.seeds)
+
+
+def plan_study(study: Study, spec: RunSpec) -> list[Row]:
+    """The rows of a study with their runs worked out, none of them tried yet.
+
+    Raises:
+        BenchmarkError: A hyper-parameter or option that does not exist.
+    """
+    methods = METHODS.entries()
+    rows = []
+    for variant in study.variants:
+        missing = Attempt(None, reason=f"method {variant.method} is not there")
+        # the study's changes come after the user's
+        one = replace(spec, method=variant.method, overrides=(*spec.overrides, *variant.changes))
+        rows.append(Row(variant, one, Attempt(make_plan(one)) if variant.method in methods else missing))
+    return rows
 
 
 def execute_study(
@@ -49,40 +78,22 @@ def execute_study(
     store: Store | None = None,
     reporter: Reporter | None = None,
     *,
+    stored_only: bool = False,
     force: bool = False,
-) -> list[Done]:
+) -> list[Row]:
     """Every row of a study: read from the store, or computed and stored.
 
     A method that is not there, cannot serve the data, or fails in training leaves its row without numbers;
     every other problem ends the study.
     """
-    store, once = store or Store(), Once(reporter or Silent())
-    known = METHODS.entries()
-    fresh: set[str] = set()
-    done = []
-    for number, variant in enumerate(study.variants, 1):
-        if variant.method not in known:
-            done.append(Done(variant, None, f"method {variant.method} is not there"))
-            continue
-        once.say(f"{variant.label}, {number} of {len(study.variants)}: {variant.description}")
-        try:
-            one = variant_spec(variant, spec)
-            outcome = execute(one, store, once, force=force and make_plan(one).key() not in fresh)
-            key = outcome.run.record.key
-            done.append(Done(variant, replace(outcome, cached=outcome.cached and key not in fresh)))
-            if not outcome.cached:
-                fresh.add(key)  # a second row of the same run reads it, with --force too
-        except (UnsupportedError, TrainingError) as error:
-            done.append(Done(variant, None, str(error)))
-    return done
-
-
-def present(study: Study) -> list[Variant]:
-    """The rows whose method is there."""
-    known = METHODS.entries()
-    return [variant for variant in study.variants if variant.method in known]
-
-
-def variant_spec(variant: Variant, spec: RunSpec) -> RunSpec:
-    """The run of one row; the study's changes come after the user's."""
-    return replace(spec, method=variant.method, overrides=(*spec.overrides, *variant.changes))
+    rows = plan_study(study, spec)
+    there = [(row, row.attempt.plan) for row in rows if row.attempt.plan]
+    tried = attempts(
+        [plan for _, plan in there],
+        store or Store(),
+        reporter,
+        names=[f"{row.variant.label}: {row.variant.description}" for row, _ in there],
+        stored_only=stored_only,
+        force=force,
+    )
+    return [replace(row, attempt=next(tried)) if row.attempt.plan else row for row in rows]

@@ -1,30 +1,32 @@
-"""The training loop, by the names a method needs to be trained with it."""
+"""The training loop: a method describes phases, the loop trains them for all seeds of a run."""
 
-from typing import TYPE_CHECKING
+from benchmark.training.model import Model, Params
+from benchmark.training.optim import SGD, Adam, Factor, Group
+from benchmark.training.phase import STATE, Hook, Objective, Phase, Select, Terms, Trained
+from benchmark.training.replicas import build_replicas, each_replica
+from benchmark.training.samplers import Batch, IndependentSampler, RowSampler, Sampler, TupleSampler
+from benchmark.training.train import train_phase
 
-from benchmark.lazy import on_use
-
-if TYPE_CHECKING:  # as in the package above
-    from benchmark.training.optim import SGD as SGD
-    from benchmark.training.optim import Adam as Adam
-    from benchmark.training.phase import Objective as Objective
-    from benchmark.training.phase import Phase as Phase
-    from benchmark.training.phase import Select as Select
-    from benchmark.training.samplers import RowSampler as RowSampler
-    from benchmark.training.samplers import TupleSampler as TupleSampler
-    from benchmark.training.train import build_replicas as build_replicas
-    from benchmark.training.train import train_phase as train_phase
-
-__getattr__, __all__ = on_use(
-    __name__,
-    {
-        "optim": ("SGD", "Adam"),
-        "phase": ("Objective", "Phase", "Select"),
-        "samplers": ("RowSampler", "TupleSampler"),
-        "train": ("build_replicas", "train_phase"),
-    },
-)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ = [
+    "SGD",
+    "STATE",
+    "Adam",
+    "Batch",
+    "Factor",
+    "Group",
+    "Hook",
+    "IndependentSampler",
+    "Model",
+    "Objective",
+    "Params",
+    "Phase",
+    "RowSampler",
+    "Sampler",
+    "Select",
+    "Terms",
+    "Trained",
+    "TupleSampler",
+    "build_replicas",
+    "each_replica",
+    "train_phase",
+]

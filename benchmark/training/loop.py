@@ -6,24 +6,30 @@ inside an epoch waits for the device: losses add up there and are read once per 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.core.method import Run, derive_seed
+from benchmark.core.method import RunContext, derive_seed
 from benchmark.errors import TrainingError
+from benchmark.training.model import Model, Params
 from benchmark.training.optim import Group, Stepper
-from benchmark.training.phase import STATE, Hook, Loss, Params, Phase, Terms, Trained
-from benchmark.training.samplers import Batch
+from benchmark.training.phase import STATE, Hook, Phase, Terms, Trained
+from benchmark.training.samplers import Batch, Drawn
+
+NOTHING = Batch({}, {}, {}, {})
+"""For functions that look at the model alone."""
 
 
 class Loop:
     """State of one group of replicas: all of them stacked, or a single one without the replica axis."""
 
-    def __init__(self, phase: Phase, params: Params, run: Run, members: list[int], stacked: bool) -> None:
+    def __init__(
+        self, phase: Phase, params: Params, run: RunContext, members: list[int], stacked: bool
+    ) -> None:
         self.phase, self.run, self.members, self.stacked = phase, run, members, stacked
         movable = [n for n in params if not (phase.state and n.startswith(phase.state))]
         moved = {n for n in movable if any(o.moves(n) for o in phase.objectives)}
@@ -69,10 +75,7 @@ class Loop:
             start += size
         self._hook(self.phase.after_epoch, constants)
         numbers = {f"train/{n}": v / len(self.phase.sampler.sizes) for n, v in sums.items()}
-        if self.phase.validate is not None:
-            with torch.no_grad():
-                numbers |= {f"val/{n}": v for n, v in self._lift_validate(constants).items()}
-        self._read(epoch, numbers)
+        self._read(epoch, numbers | self._validate(constants))
 
     def constants_of_steps(self, epoch: int) -> Iterator[tuple[Params, Params]]:
         """For every step of an epoch the constants per replica, and the scalars of epoch and step."""
@@ -86,14 +89,14 @@ class Loop:
     def _tensor(self, value: float | Sequence[float]) -> Tensor:
         return torch.tensor(value, dtype=self.run.dtype, device=self.run.device)
 
-    def draw(self) -> Batch:
+    def draw(self) -> Drawn:
         """Row numbers of one epoch on the device, ``(n,)`` or ``(R, n)``; one transfer."""
         epochs = [self.phase.sampler.draw(g) for g in self.generators]
         if not self.stacked:
             return {n: rows.to(self.run.device) for n, rows in epochs[0].items()}
         return {n: torch.stack([e[n] for e in epochs]).to(self.run.device) for n in epochs[0]}
 
-    def step(self, drawn: Batch, constants: tuple[Params, Params], epoch: int = 0, number: int = 0) -> Terms:
+    def step(self, drawn: Drawn, constants: tuple[Params, Params], epoch: int = 0, number: int = 0) -> Terms:
         """One update of every objective; returns detached terms, ``(R,)`` each."""
         update = epoch * len(self.phase.sampler.sizes) + number
         batch = self.phase.sampler.gather(drawn)
@@ -113,32 +116,33 @@ class Loop:
     def _hook(self, hook: Hook | None, constants: tuple[Params, Params]) -> None:
         if hook is not None:
             with torch.no_grad():
-                self._replace(self._lift(lambda p, _, c: hook(p, c), {}, constants))
+                self._replace(self._lift(lambda model, batch: hook(model, batch.now), NOTHING, constants))
 
     def _replace(self, new: Params) -> None:
         with torch.no_grad():
             for name, value in new.items():
                 self.params[name].copy_(value)
 
-    def _lift(self, loss: Loss, batch: Batch, constants: tuple[Params, Params]) -> Terms:
+    def _lift(
+        self, function: Callable[[Model, Batch], Params], batch: Batch, constants: tuple[Params, Params]
+    ) -> Params:
         """The function of one replica on all of them; values get no replica axis where there is only one."""
-        own, shared = constants
+
+        def one(params: Params, batch: Batch, own: Params, shared: Params) -> Params:
+            return function(Model(self.phase.net, params), batch._replace(now={**own, **shared}))
+
         if not self.stacked:
-            return loss(self.params, batch, {**own, **shared})
-
-        def one(p: Params, b: Batch, c: Params, s: Params) -> Terms:
-            return loss(p, b, {**c, **s})
-
-        lifted: Terms = torch.vmap(one, in_dims=(0, 0, 0, None))(self.params, batch, own, shared)
+            return one(self.params, batch, *constants)
+        lifted: Params = torch.vmap(one, in_dims=(0, 0, 0, None))(self.params, batch, *constants)
         return lifted
 
-    def _lift_validate(self, constants: tuple[Params, Params]) -> Terms:
+    def _validate(self, constants: tuple[Params, Params]) -> Terms:
         validate = self.phase.validate
         if validate is None:
             return {}
-        with _precision(self.run):
-            found = self._lift(lambda p, _, c: validate(p, c), {}, constants)
-        return {n: v.reshape(-1) for n, v in found.items()}
+        with torch.no_grad(), _precision(self.run):
+            found = self._lift(lambda model, batch: validate(model, batch.now), NOTHING, constants)
+        return {f"val/{n}": v.reshape(-1) for n, v in found.items()}
 
     def _read(self, epoch: int, numbers: Terms) -> None:
         """The epoch's one synchronisation: read all numbers, check them, select, report."""
@@ -178,7 +182,7 @@ class Loop:
                 self.kept[name].index_copy_(0, chosen, param.detach()[chosen])
 
 
-def _precision(run: Run) -> AbstractContextManager[Any]:
+def _precision(run: RunContext) -> AbstractContextManager[Any]:
     if run.precision == "bf16":
         return torch.autocast(run.device.type, torch.bfloat16)
     return nullcontext()

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmark.training.model import Model, Params
 from benchmark.training.optim import SGD, Adam, Factor, Group
 from benchmark.training.samplers import Batch, Sampler
 
-Params = dict[str, Tensor]
 Terms = dict[str, Tensor]
-Loss = Callable[[Params, Batch, Params], Terms]
-Hook = Callable[[Params, Params], Params]
+Loss = Callable[[Model, Batch], Terms]
+Hook = Callable[[Model, Params], Params]
 STATE = "state/"
 """Prefix of the entries a loss returns to replace a tensor of the phase's state."""
 
@@ -24,9 +24,9 @@ class Objective:
     """One loss and the parameters it moves.
 
     Attributes:
-        loss: ``loss(params, batch, constants) -> {term: scalar}`` of *one* replica. The term ``total`` is
-            minimised, the others are logged; an entry ``state/<name>`` replaces the tensor of that name in
-            the phase's state. Must be traceable by vmap: no Python branch on tensor values.
+        loss: ``loss(model, batch) -> {term: scalar}`` of *one* replica. The term ``total`` is minimised, the
+            others are logged; an entry ``state/<name>`` replaces the tensor of that name in the phase's
+            state. Must be traceable by vmap: no Python branch on tensor values.
         optimizer: Its settings.
         params: Prefixes of the parameter names it moves; empty for all.
         groups: Parameters among these that have settings of their own. All move at once, along the gradient
@@ -65,6 +65,7 @@ class Phase:
 
     Attributes:
         name: Unique within a run, e.g. ``rsc/image``; names its history and checkpoint.
+        net: Weightless module that the parameters belong to; losses get it bound to those of one replica.
         epochs: Number of passes of the sampler.
         sampler: Serves batches.
         objectives: In update order within a step.
@@ -73,11 +74,11 @@ class Phase:
         per_step: 0-based epoch to named sequences with one scalar per step of that epoch, likewise.
         state: Prefixes of the names in ``params`` that no optimiser moves and a loss may replace: running
             statistics, buffers. They are kept and handed back like parameters.
-        before: ``before(params, constants) -> {name: new value}`` of one replica, without gradient, ahead of
-            every step (columns brought back to unit length, say).
+        before: ``before(model, now) -> {name: new value}`` of one replica, without gradient, ahead of every
+            step (columns brought back to unit length, say).
         after: The same behind every step.
         after_epoch: The same behind the last step of an epoch, ahead of validation.
-        validate: ``validate(params, constants) -> {quantity: scalar}`` of one replica, after each epoch.
+        validate: ``validate(model, now) -> {quantity: scalar}`` of one replica, after each epoch.
         select: Which epoch is kept.
         keep: Prefixes of the parameters to hand back and to checkpoint; empty for all.
         stream: Name its random numbers derive from, where several phases shall see the same batches; the
@@ -88,6 +89,7 @@ class Phase:
     """
 
     name: str
+    net: nn.Module | None
     epochs: int
     sampler: Sampler
     objectives: tuple[Objective, ...]
@@ -98,7 +100,7 @@ class Phase:
     before: Hook | None = None
     after: Hook | None = None
     after_epoch: Hook | None = None
-    validate: Callable[[Params, Params], Terms] | None = None
+    validate: Callable[[Model, Params], Terms] | None = None
     select: Select = Select()
     keep: tuple[str, ...] = ()
     stream: str = ""

@@ -7,17 +7,42 @@ generator per replica makes a replica's data independent of the device and of it
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.core.data import Split
-from benchmark.core.method import Run
+from benchmark.core.method import RunContext
 from benchmark.core.pairing import class_rows
 
-Batch = dict[str, Tensor]
+Drawn = dict[str, Tensor]
+"""Row numbers and other random numbers by name, of an epoch or of a step."""
+
+
+class Batch(NamedTuple):
+    """What a loss gets in one step.
+
+    Attributes:
+        x: Per modality features ``(B, D)``.
+        y: Per modality label rows ``(B, C)``.
+        row: Per modality row numbers ``(B,)`` in the training split.
+        extra: What else was drawn: in-batch permutations, further label rows, ``key``.
+        now: Constants of the phase, and the scalars of epoch and step.
+    """
+
+    x: dict[str, Tensor]
+    y: dict[str, Tensor]
+    row: dict[str, Tensor]
+    extra: dict[str, Tensor]
+    now: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
+
+    @property
+    def alone(self) -> tuple[Tensor, Tensor]:
+        """Features and label rows of the one modality that is served."""
+        [x], [y] = self.x.values(), self.y.values()
+        return x, y
 
 
 class Sampler(Protocol):
@@ -27,10 +52,10 @@ class Sampler(Protocol):
     def sizes(self) -> tuple[int, ...]:
         """Batch size of every step of an epoch; the same in every epoch."""
 
-    def draw(self, generator: torch.Generator) -> Batch:
+    def draw(self, generator: torch.Generator) -> Drawn:
         """One epoch of one replica: named int64 CPU tensors of length ``sum(sizes)``, step after step."""
 
-    def gather(self, drawn: Batch) -> Batch:
+    def gather(self, drawn: Drawn) -> Batch:
         """The batch for one step's drawn numbers, ``(B,)`` or ``(R, B)`` on the device."""
 
 
@@ -60,9 +85,17 @@ def batch_sizes(rows: int, batch: int, keep_remainder: bool = False) -> tuple[in
 class RowSampler:
     """Paired-free: one modality alone, a fresh permutation of its rows every epoch.
 
-    Batches hold ``x`` ``(B, D)``, ``y`` ``(B, C)``, and one int64 permutation of ``0..B-1`` per name in
-    ``shuffles`` (for losses that mix or pair rows inside the batch). For every name in ``labels`` they also
-    hold as many label rows ``(B, C)``, served by a permutation of the modality's rows of their own.
+    A batch's ``extra`` holds one int64 permutation of ``0..B-1`` per name in ``shuffles`` (for losses that
+    mix or pair rows inside the batch), and for every name in ``labels`` as many label rows ``(B, C)``, served
+    by a permutation of the modality's rows of their own.
+
+    Args:
+        x: Features ``(n, D)``.
+        y: Label rows ``(n, C)``.
+        batch: Batch size; fewer rows are served whole.
+        name: Of the modality.
+        keep_remainder: Whether the last, smaller batch of an epoch is served.
+        shuffles, labels: Names of further entries.
     """
 
     def __init__(
@@ -71,11 +104,12 @@ class RowSampler:
         y: Tensor,
         batch: int,
         *,
+        name: str = "x",
         keep_remainder: bool = False,
         shuffles: tuple[str, ...] = (),
         labels: tuple[str, ...] = (),
     ) -> None:
-        self.x, self.y, self.shuffles, self.labels = x, y, shuffles, labels
+        self.x, self.y, self.name, self.shuffles, self.labels = x, y, name, shuffles, labels
         self._sizes = batch_sizes(len(x), batch, keep_remainder)
 
     @property
@@ -83,7 +117,7 @@ class RowSampler:
         """Batch size of every step."""
         return self._sizes
 
-    def draw(self, generator: torch.Generator) -> Batch:
+    def draw(self, generator: torch.Generator) -> Drawn:
         """Row numbers and in-batch permutations of one epoch."""
         drawn = {"rows": torch.randperm(len(self.x), generator=generator)[: sum(self._sizes)]}
         for name in self.shuffles:
@@ -92,22 +126,20 @@ class RowSampler:
             drawn[name] = torch.randperm(len(self.x), generator=generator)[: sum(self._sizes)]
         return drawn
 
-    def gather(self, drawn: Batch) -> Batch:
+    def gather(self, drawn: Drawn) -> Batch:
         """Features, labels, permutations and further label rows of one step."""
         rows = drawn["rows"]
         extra = {name: drawn[name] for name in self.shuffles}
         extra |= {name: take(self.y, drawn[name]) for name in self.labels}
-        return {"x": take(self.x, rows), "y": take(self.y, rows), **extra}
+        return Batch(
+            {self.name: take(self.x, rows)}, {self.name: take(self.y, rows)}, {self.name: rows}, extra
+        )
 
 
 class JointSampler:
-    """What samplers of all modalities together have in common.
+    """What samplers of all modalities have in common; rows of a modality are drawn as ``row/<name>``."""
 
-    A batch holds for every modality ``x/<name>`` ``(B, D)``, its labels ``y/<name>`` ``(B, C)`` and row
-    numbers ``row/<name>`` ``(B,)``.
-    """
-
-    def __init__(self, split: Split, run: Run, sizes: tuple[int, ...]) -> None:
+    def __init__(self, split: Split, run: RunContext, sizes: tuple[int, ...]) -> None:
         self.features = {m.name: run.tensor(m.features) for m in split}
         self.labels = {m.name: run.tensor(split.label_matrix(m.name)) for m in split}
         self._sizes = sizes
@@ -117,11 +149,12 @@ class JointSampler:
         """Batch size of every step."""
         return self._sizes
 
-    def gather(self, drawn: Batch) -> Batch:
+    def gather(self, drawn: Drawn) -> Batch:
         """What was drawn for one step, with features and labels."""
-        found = {f"x/{name}": take(x, drawn[f"row/{name}"]) for name, x in self.features.items()}
-        found |= {f"y/{name}": take(y, drawn[f"row/{name}"]) for name, y in self.labels.items()}
-        return {**drawn, **found}
+        row = {name: drawn[f"row/{name}"] for name in self.features}
+        x = {name: take(each, row[name]) for name, each in self.features.items()}
+        y = {name: take(each, row[name]) for name, each in self.labels.items()}
+        return Batch(x, y, row, {name: each for name, each in drawn.items() if not name.startswith("row/")})
 
 
 class TupleSampler(JointSampler):
@@ -131,8 +164,8 @@ class TupleSampler(JointSampler):
     sampled repeatedly within the class (:func:`~benchmark.core.pairing.class_rows`), anew in every epoch and
     for every replica; an epoch serves every item of the largest paired group or modality once.
 
-    Batches also hold ``key``, a random int64 per tuple and epoch from which a loss derives noise that does
-    not depend on the device or on other replicas (``uniform`` of the blocks). Labels of one tuple differ
+    A batch's ``extra`` holds ``key``, a random int64 per tuple and epoch from which a loss derives noise that
+    does not depend on the device or on other replicas (``uniform`` of the blocks). Labels of one tuple differ
     only where training labels are noisy.
 
     Args:
@@ -149,14 +182,14 @@ class TupleSampler(JointSampler):
     """
 
     def __init__(
-        self, split: Split, run: Run, batch: int, *, keep_remainder: bool = True, shuffle: bool = True
+        self, split: Split, run: RunContext, batch: int, *, keep_remainder: bool = True, shuffle: bool = True
     ) -> None:
         self.split, self.shuffle = split, shuffle
         self.tuples = len(next(iter(class_rows(split, 0).values())))
         sizes = batch_sizes(self.tuples, batch, keep_remainder)
         super().__init__(split, run, sizes[:-1] if len(sizes) > 1 and sizes[-1] == 1 else sizes)
 
-    def draw(self, generator: torch.Generator) -> Batch:
+    def draw(self, generator: torch.Generator) -> Drawn:
         """Tuples of one epoch, as row numbers per modality."""
         table = class_rows(self.split, int(torch.randint(2**62, (), generator=generator)))
         key = torch.randint(2**62, (self.tuples,), generator=generator)
@@ -180,10 +213,10 @@ class IndependentSampler(JointSampler):
         batch: Batch size of every modality.
     """
 
-    def __init__(self, split: Split, run: Run, batch: int) -> None:
+    def __init__(self, split: Split, run: RunContext, batch: int) -> None:
         super().__init__(split, run, batch_sizes(min(map(len, split)), batch, keep_remainder=True))
 
-    def draw(self, generator: torch.Generator) -> Batch:
+    def draw(self, generator: torch.Generator) -> Drawn:
         """Row numbers of one epoch."""
         served = sum(self._sizes)
         return {

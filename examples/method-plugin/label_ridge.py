@@ -25,7 +25,7 @@ class Linear(Retriever):
 class LabelRidge(Method):
     Config = Config
 
-    def fit(self, train, val, run):  # one Retriever per seed; test rows never come here
+    def fit(self, train, val, run, log):  # one Retriever per seed; test rows never come here
         maps = {}
         for name in train.names:
             x, y = run.tensor(train[name].features), run.tensor(train.label_matrix(name))

@@ -1,4 +1,4 @@
-"""Networks against each other: blocks with running statistics, and the reversal of gradients.
+"""Networks against each other: blocks with running statistics, and the loss of two discriminators.
 
 Two discriminators tell true features of their modality from features made of the other modality. All
 networks take their step at once, along the gradient of one loss that is reversed where it enters a
@@ -7,15 +7,16 @@ discriminator's input, so that what a discriminator descends, the makers of its 
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import leaky_relu
 
-from benchmark.training.train import Params
+from benchmark.training import Model, Params
 
-from .layers import BatchNorm, part_of
+from .layers import BatchNorm, reverse_gradient
 
 
 class Block(nn.Module):
@@ -33,7 +34,7 @@ class Block(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.slope, self.bare = slope, bare
 
-    def forward(self, x: Tensor, training: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x: Tensor, training: bool = False) -> tuple[Tensor, Params]:
         """Rows to rows, and in training the new running statistics by their names."""
         x, running = self.bn.train_rows(x) if training else (self.bn(x), {})
         for place, layer in enumerate(self.layers, start=1):
@@ -49,30 +50,36 @@ class Pass:
     A block that is used twice continues from its own new statistics.
 
     Args:
-        net: Weightless template.
-        params: Parameters and statistics of one replica; not changed.
+        model: The whole network, bound to the parameters and statistics of one replica; not changed.
     """
 
-    def __init__(self, net: nn.Module, params: Params) -> None:
-        self.net, self.params = net, dict(params)
+    def __init__(self, model: Model) -> None:
+        self.model = model
         self.state: Params = {}
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
         """Output of the block of that name."""
-        block = self.net.get_submodule(name)
-        out, running = functional_call(block, part_of(self.params, f"{name}."), (x, True))
-        new = {f"{name}.{key}": value for key, value in running.items()}
-        self.params |= new
-        self.state |= new
+        block = Model(self.model.get_submodule(name), {**self.model.tensors, **self.state}, f"{name}.")
+        out: Tensor
+        out, running = block(x, training=True)
+        self.state |= {f"{name}.{key}": value for key, value in running.items()}
         return out
 
 
-def reverse_gradient(x: Tensor) -> Tensor:
-    """The same values, through which gradients pass with the opposite sign."""
-    return 2 * x.detach() - x
+def judged(
+    block: Pass, a: str, b: str, true: tuple[Tensor, Tensor], made: tuple[Tensor, Tensor]
+) -> dict[str, Tensor]:
+    """Logits ``(n, 2)`` of the discriminators of modalities a and b, given true and made rows ``(n, D)``.
+
+    Gradients are reversed where they enter the rows. The first discriminator sees true rows before made ones,
+    the second made rows first, and their running statistics average in that order.
+    """
+    asked = (("true_a", a, true[0]), ("made_a", a, made[0]), ("made_b", b, made[1]), ("true_b", b, true[1]))
+    return {name: block(f"discriminators.{judge}", reverse_gradient(x)) for name, judge, x in asked}
 
 
 def adversarial_loss(true_a: Tensor, made_a: Tensor, made_b: Tensor, true_b: Tensor) -> Tensor:
     """J_adv from the four batches of logits, ``(n, 2)`` each."""
     targets = ((true_a, 1), (made_a, 0), (made_b, 1), (true_b, 0))
-    return -sum(logits.log_softmax(dim=-1)[:, target].mean() for logits, target in targets)
+    log_likelihoods = (logits.log_softmax(dim=-1)[:, target].mean() for logits, target in targets)
+    return -reduce(add, log_likelihoods)

@@ -1,48 +1,29 @@
 """Graphs of class labels, and classifiers made from them; shared by ALGCN and GNN4CMR.
 
 Both let a graph convolutional network over the C classes produce one classifier per class, and score an
-embedding by its cosine with every classifier. What the classes start from is the option ``node_features``:
-
-- ``learned_uniform``, ``learned_normal``: drawn from U[0, 1) or N(0, 1), then learned;
-- ``onehot``: the unit vector of the class, padded with zeros, then learned;
-- ``class_mean``: the class's training mean in one modality minus the mean of all classes, of unit length,
-  padded with zeros or cut, then learned;
-- ``file:<path>``: a matrix with one row per class in class order, ``.npy`` or numbers in lines of text (word
-  vectors, say).
+embedding by its cosine with every classifier. The features that the classes start from are learned along.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu, pad
 
+from benchmark.core.config import Bounds
 from benchmark.core.data import Split
-from benchmark.core.method import Run, choice
-from benchmark.errors import DataError, UnsupportedError
+from benchmark.core.method import RunContext
 
 from .layers import unit_rows
 
-NODES = ("learned_uniform", "learned_normal", "onehot", "class_mean")
-FILE = "file:"
-CONDITIONS = ("column", "row")
+Threshold = Annotated[float, Bounds(0, 1, open=True)]
+"""From which share or cosine on two classes are neighbours; not 0, where all would be."""
 ROW_SUM_FLOOR = 1e-6
 SLOPE = 0.2
-
-
-def training_labels(train: Split, run: Run) -> Tensor:
-    """Label rows of all modalities below each other, ``(n, C)`` float64.
-
-    The graph depends on ratios only, so that a pair may count once per modality.
-    """
-    return torch.from_numpy(np.concatenate([train.label_matrix(m) for m in train.names])).to(
-        run.device, torch.float64
-    )
 
 
 def co_occurrence(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,6 +49,15 @@ def static_graph(labels: Tensor, threshold: float, condition: str = "column") ->
     return 0.5 * edges + torch.eye(len(counts), dtype=labels.dtype, device=labels.device)
 
 
+def label_graph(train: Split, run: RunContext, threshold: float, condition: str = "column") -> Tensor:
+    """The :func:`static_graph` of all training labels, ``(C, C)`` float64 on the run's device.
+
+    It depends on ratios only, so that a pair may count once per modality.
+    """
+    labels = torch.from_numpy(np.concatenate([train.label_matrix(m) for m in train.names]))
+    return static_graph(labels.to(run.device, torch.float64), threshold, condition)
+
+
 def normalized(graph: Tensor) -> Tensor:
     """``A_ji / sqrt(r_i r_j)`` with r the row sums of A: the transpose, scaled by sums of A itself.
 
@@ -85,7 +75,7 @@ def above(similarity: Tensor, threshold: float) -> Tensor:
 
 
 def cosine_graph(nodes: Tensor, threshold: float) -> Tensor:
-    """Cosines of node features ``(C, d)``, without those below the threshold, ``(C, C)``."""
+    """Cosines of node features ``(..., C, d)``, without those below the threshold, ``(..., C, C)``."""
     unit = unit_rows(nodes)
     return above(unit @ unit.mT, threshold)
 
@@ -108,20 +98,16 @@ class LabelNet(nn.Module):
     ``H_l = LeakyReLU(Ahat H_{l-1} T_l)`` with slope 0.2, and a linear layer on all H_l side by side.
 
     Args:
-        nodes: Where the classes start, H_0, ``(C, node_dim)``.
-        learned: Whether ``nodes`` is a parameter; else it is a buffer, to be named in ``Phase.state``.
+        nodes: Where the classes start, H_0, ``(C, node_dim)``; learned along.
         dim: Width of every H_l and of the classifiers.
         layers: Number of convolutions.
 
     T_l starts uniform in +-1/sqrt(dim).
     """
 
-    def __init__(self, nodes: Tensor, learned: bool, dim: int, layers: int) -> None:
+    def __init__(self, nodes: Tensor, dim: int, layers: int) -> None:
         super().__init__()
-        if learned:
-            self.nodes = nn.Parameter(nodes)
-        else:
-            self.register_buffer("nodes", nodes)
+        self.nodes = nn.Parameter(nodes)
         bound = 1 / math.sqrt(dim)
         widths = [nodes.shape[1]] + [dim] * (layers - 1)
         self.layers = nn.ParameterList(torch.empty(w, dim).uniform_(-bound, bound) for w in widths)
@@ -129,79 +115,44 @@ class LabelNet(nn.Module):
 
     def forward(self, graph: Tensor) -> Tensor:
         """Normalised graph ``(C, C)`` to classifiers ``(C, dim)``."""
-        h, found = self.nodes, []
+        found: list[Tensor] = [self.nodes]
         for weight in self.layers:
-            h = leaky_relu(graph @ (h @ weight), SLOPE)
-            found.append(h)
-        return self.last(torch.cat(found, dim=-1))
+            found.append(leaky_relu(graph @ (found[-1] @ weight), SLOPE))
+        classifiers: Tensor = self.last(torch.cat(found[1:], dim=-1))
+        return classifiers
 
 
 def label_scores(embeddings: Tensor, classifiers: Tensor) -> Tensor:
     """Cosines of rows ``(n, d)`` with classifiers ``(C, d)``, 1e-6 added to the product of the lengths."""
-    lengths = torch.linalg.vector_norm(embeddings, dim=-1), torch.linalg.vector_norm(classifiers, dim=-1)
-    return embeddings @ classifiers.mT / (lengths[0][:, None] * lengths[1][None, :] + 1e-6)
+    rows: Tensor = torch.linalg.vector_norm(embeddings, dim=-1)
+    columns: Tensor = torch.linalg.vector_norm(classifiers, dim=-1)
+    return embeddings @ classifiers.mT / (rows[:, None] * columns[None, :] + 1e-6)
 
 
-def label_distance(scores: Tensor, labels: Tensor) -> Tensor:
+def score_distance(scores: Tensor, labels: Tensor) -> Tensor:
     """Mean over rows of ``||p_i - y_i||``, not squared; both ``(n, C)``."""
-    return torch.linalg.vector_norm(scores - labels, dim=-1).mean()
+    distances: Tensor = torch.linalg.vector_norm(scores - labels, dim=-1)
+    return distances.mean()
 
 
-def check_nodes(source: str) -> None:
-    """Raise ``ValueError`` unless ``source`` is a valid value of ``node_features``."""
-    if not source.startswith(FILE):
-        choice("node_features", source, (*NODES, f"{FILE}<path>"))
-
-
-def class_rows(source: str, train: Split, modality: str, dim: int, run: Run) -> Tensor | None:
-    """Node features that do not depend on the seed, ``(C, dim)`` float32 on the CPU; ``None`` for the others.
-
-    Args:
-        source: Value of ``node_features``.
-        train: The training split.
-        modality: Whose class means ``class_mean`` takes.
-        dim: Number of columns; a file has its own.
-        run: Receives the checksum of a file as a note.
-
-    Raises:
-        UnsupportedError: ``onehot`` with more classes than columns.
-        DataError: A file that cannot be read or does not fit the classes.
-    """
-    if source.startswith(FILE):
-        return _read_rows(Path(source.removeprefix(FILE)), train.classes, run)
-    if source == "onehot":
-        if train.classes > dim:
-            raise UnsupportedError(
-                f"node_features onehot needs node_dim of at least {train.classes}, not {dim}"
-            )
-        return torch.eye(train.classes, dim)
-    if source == "class_mean":
-        labels, x = train.label_matrix(modality), train[modality].features.astype(np.float64)
-        counts = labels.sum(axis=0)[:, None]
-        means = np.where(counts > 0, labels.T @ x / np.maximum(counts, 1) - x.mean(axis=0), 0)
-        kept = unit_rows(torch.from_numpy(means).float())[:, :dim]
-        return torch.nn.functional.pad(kept, (0, dim - kept.shape[1]))
-    return None
-
-
-def starting_nodes(source: str, fixed: Tensor | None, classes: int, dim: int) -> Tensor:
-    """Node features of one seed, ``(C, dim)``; random ones come from torch's global generator."""
-    if fixed is not None:
-        return fixed.clone()
+def random_nodes(source: str, classes: int, dim: int) -> Tensor:
+    """``(classes, dim)`` from torch's global generator: U[0, 1) for ``learned_uniform``, or else N(0, 1)."""
     return torch.rand(classes, dim) if source == "learned_uniform" else torch.randn(classes, dim)
 
 
-def _read_rows(path: Path, classes: int, run: Run) -> Tensor:
-    try:
-        rows = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
-        content = path.read_bytes()
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"node_features {path}: {str(error).partition(chr(10))[0]}") from None
-    if rows.ndim != 2 or len(rows) != classes or not rows.shape[1]:
-        raise DataError(
-            f"node_features {path}: shape {rows.shape}, expected ({classes}, d), a row for every class"
-        )
-    if not np.issubdtype(rows.dtype, np.number) or not np.isfinite(rows).all():
-        raise DataError(f"node_features {path}: not all entries are finite numbers")
-    run.notes["node_features_sha256"] = hashlib.sha256(content).hexdigest()
-    return torch.from_numpy(rows.astype(np.float32))
+def class_means(train: Split, modality: str, dim: int) -> Tensor:
+    """The mean of a class's rows minus that of all rows, of unit length, padded with zeros or cut.
+
+    Args:
+        train: The training split.
+        modality: Whose rows.
+        dim: Number of columns.
+
+    Returns:
+        ``(C, dim)`` float32; zero for a class without rows.
+    """
+    labels, x = train.label_matrix(modality), train[modality].features.astype(np.float64)
+    counts = labels.sum(axis=0)[:, None]
+    means = np.where(counts > 0, labels.T @ x / np.maximum(counts, 1) - x.mean(axis=0), 0)
+    kept = unit_rows(torch.from_numpy(means).float())[:, :dim]
+    return pad(kept, (0, dim - kept.shape[1]))

@@ -92,6 +92,11 @@ class MLP(nn.Module):
         return unit_rows(x) if self.unit else x
 
 
+def reverse_gradient(x: Tensor, factor: Tensor | float = 1.0) -> Tensor:
+    """The same values, through which gradients pass with the opposite sign, times ``factor``."""
+    return x.detach() - factor * (x - x.detach())
+
+
 def part_of(params: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The parameters whose names start with the prefix, under the rest of their names."""
     return {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}
@@ -126,16 +131,16 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31)
 
 
-def dropout(x: Tensor, share: float, keys: Tensor, stream: int) -> Tensor:
+def dropout(x: Tensor, share: float, keys: Tensor | None, stream: int) -> Tensor:
     """Entries set to 0 with probability ``share``, the others divided by ``1 - share``.
 
     Args:
         x: ``(B, d)``.
         share: In [0, 1).
-        keys: ``(B,)`` int64, see :func:`uniform`.
+        keys: ``(B,)`` int64, see :func:`uniform`; ``None``: x is left as it is, as in retrieval.
         stream: Another one for every place where the same keys are used.
     """
-    if share == 0:
+    if share == 0 or keys is None:
         return x
     kept = uniform(keys, x.shape[-1], stream) >= share
     return torch.where(kept, x / (1 - share), 0.0)
@@ -150,6 +155,8 @@ class BatchNorm(nn.Module):
     """
 
     momentum, eps = 0.1, 1e-5
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()

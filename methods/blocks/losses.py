@@ -41,6 +41,17 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: Tensor) -> Tens
     return torch.where(q == 0, -mass, -torch.expm1(positive * mass) / positive).mean()
 
 
+def shares_label(a: Tensor, b: Tensor) -> Tensor:
+    """Which rows have a label in common, ``(n, m)`` boolean, for label rows ``(n, C)`` and ``(m, C)``."""
+    return a @ b.mT > 0.5
+
+
+def label_overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Labels in common by labels that either row has (Jaccard), ``(n, m)``; 0 for two rows without any."""
+    shared = a @ b.mT
+    return shared / (a.sum(dim=-1)[:, None] + b.sum(dim=-1)[None, :] - shared).clamp_min(1)
+
+
 def labelled_mean(values: Tensor, labels: Tensor) -> Tensor:
     """Mean of ``values`` ``(B,)`` over rows whose ``labels`` ``(B, C)`` name any; 0 if none does."""
     labelled = labels.sum(dim=-1) > 0
@@ -59,7 +70,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def label_distance(features: Tensor, prior: Tensor, labels: Tensor) -> Tensor:
     """Per row ``||W' h - y||``, not squared; ``(B,)`` for ``(B, d)``, ``(d, C)`` and ``(B, C)``."""
-    return torch.linalg.vector_norm(features @ prior - labels, dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(features @ prior - labels, dim=-1)
+    return distance
 
 
 def pair_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
@@ -74,13 +86,10 @@ def pair_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) ->
         labels_b: ``(m, C)``.
     """
     theta = 2 * unit_rows(a) @ unit_rows(b).mT
-    similar = labels_a @ labels_b.mT > 0.5
-    return (softplus(theta) - torch.where(similar, theta, 0.0)).mean()
+    return (softplus(theta) - torch.where(shares_label(labels_a, labels_b), theta, 0.0)).mean()
 
 
-def half_cosine_likelihood(
-    a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor, *, binary: bool = False
-) -> Tensor:
+def half_cosine_likelihood(a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
     """Mean over all pairs of ``log(1 + exp(theta)) - s theta`` with ``theta = cos(a_i, b_j) / 2``.
 
     The common-space term of DSCMR (public code train_model.py), also in the code of ALGCN and GNN4CMR:
@@ -91,14 +100,20 @@ def half_cosine_likelihood(
         b: ``(m, d)``.
         labels_a: ``(n, C)``.
         labels_b: ``(m, C)``.
-        binary: ``s_ij`` is 1 where the rows share a label, and 0 elsewhere.
     """
     norms = torch.linalg.vector_norm(a, dim=-1)[:, None] * torch.linalg.vector_norm(b, dim=-1)[None, :]
     theta = 0.5 * (a @ b.mT) / norms.clamp_min(1e-6)
-    similar = labels_a @ labels_b.mT
-    if binary:
-        similar = (similar > 0.5).to(theta.dtype)
-    return (softplus(theta) - similar * theta).mean()
+    mean: Tensor = (softplus(theta) - labels_a @ labels_b.mT * theta).mean()
+    return mean
+
+
+def common_space_likelihood(u: Tensor, v: Tensor, y_u: Tensor, y_v: Tensor) -> Tensor:
+    """:func:`half_cosine_likelihood` of u with u, u with v, and v with v, added up."""
+    return (
+        half_cosine_likelihood(u, u, y_u, y_u)
+        + half_cosine_likelihood(u, v, y_u, y_v)
+        + half_cosine_likelihood(v, v, y_v, y_v)
+    )
 
 
 def robust_clustering(logits: Tensor, labels: Tensor) -> Tensor:

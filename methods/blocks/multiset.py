@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
 
 import numpy as np
 import torch
@@ -70,7 +69,7 @@ class Axes:
         return self.rows.T @ (self.left @ (y / scale[:, None]))
 
 
-def principal_axes(features: Tensor, counts: Tensor, energy: float = 1.0) -> Axes:
+def principal_axes(features: Tensor, counts: Tensor) -> Axes:
     """Thin SVD of the centred aligned rows, each distinct row once with weight sqrt(count).
 
     Uses the eigenvectors of the smaller of the two Gram matrices, a third of the time of an SVD.
@@ -78,7 +77,6 @@ def principal_axes(features: Tensor, counts: Tensor, energy: float = 1.0) -> Axe
     Args:
         features: ``(m, D)`` float64 distinct rows.
         counts: ``(m,)`` how often each occurs, at least once.
-        energy: Share of the variance to keep.
     """
     weights = counts.to(features)
     count = int(counts.sum())
@@ -86,7 +84,7 @@ def principal_axes(features: Tensor, counts: Tensor, energy: float = 1.0) -> Axe
     raw = float(weights @ features.square().sum(1)) / count
     rows = (features - mean) * weights.sqrt()[:, None]
     total = float(rows.square().sum()) / count
-    squares, vectors, wide = _leading(rows, count * raw, energy)
+    squares, vectors, wide = _leading(rows, count * raw)
     left = vectors if wide else rows @ vectors / squares.sqrt()
     return Axes(mean, rows, left.contiguous(), squares / count, total, count)
 
@@ -103,7 +101,7 @@ def principal_basis(features: Tensor, energy: float = 1.0) -> Tensor:
     return rows.T @ vectors / squares.sqrt() if wide else vectors.contiguous()
 
 
-def _leading(rows: Tensor, raw: float, energy: float) -> tuple[Tensor, Tensor, bool]:
+def _leading(rows: Tensor, raw: float, energy: float = 1.0) -> tuple[Tensor, Tensor, bool]:
     """Leading eigenvalues and eigenvectors of the smaller Gram matrix of centred rows.
 
     Args:
@@ -140,25 +138,6 @@ def couple_joint(table: Sequence[Tensor], counts: Sequence[Tensor]) -> Couple:
             torch.zeros_like(part).index_add_(0, rows, joint) / weight - part
             for part, rows, weight in zip(parts, table, weights, strict=True)
         ]
-
-    return couple
-
-
-def couple_truncated(order: Sequence[Tensor]) -> Couple:
-    """Every two modalities on the first rows that both have, centred on those rows.
-
-    Args:
-        order: Per modality ``(m,)``, all its rows in the order in which they are taken.
-    """
-
-    def couple(parts: list[Tensor]) -> list[Tensor]:
-        found = [torch.zeros_like(part) for part in parts]
-        for u, v in permutations(range(len(parts)), 2):
-            length = min(len(order[u]), len(order[v]))
-            head = parts[v][order[v][:length]]
-            scale = (len(order[u]) * len(order[v])) ** 0.5 / length
-            found[u].index_add_(0, order[u][:length], (head - head.mean(0)) * scale)
-        return found
 
     return couple
 

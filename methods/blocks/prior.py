@@ -4,8 +4,7 @@ DRCL learns it (selective prior learning, SPL: R. Pu et al., IEEE TMM 2025, eqs.
 perquisite/DRCL@91910a04); SDML and MARS take columns of a random orthogonal matrix. Any of the three can use
 any prior, at its own embedding width:
 
-- ``orthogonal``: the first C columns of a random orthogonal d x d matrix: by default the one SPL starts from,
-  the same for all seeds of a run; a host may bring its own, one per seed;
+- ``orthogonal``: the first C columns of a random orthogonal d x d matrix, one per seed or one for all;
 - ``selected``: SPL on every modality, the prior with the largest quality score (DRCL's own);
 - ``learned:<modality>``: SPL on that modality alone;
 - ``matched``: the orthogonal columns, stretched to the column lengths of the selected prior (control: length
@@ -19,25 +18,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.func import functional_call
+from torch import Tensor, nn
 
 from benchmark.arrays import open_arrays
+from benchmark.core.config import Betas, Bounds, Config, Count, Weight, Widths
 from benchmark.core.data import Split
-from benchmark.core.method import Run, choice, derive_seed
+from benchmark.core.method import FitLog, RunContext, derive_seed
 from benchmark.errors import RecipeError, UnknownNameError
-from benchmark.training.samplers import Batch, RowSampler
-from benchmark.training.train import (
+from benchmark.training import (
     Adam,
+    Batch,
+    Model,
     Objective,
     Params,
     Phase,
+    RowSampler,
     Select,
     Terms,
     Trained,
@@ -45,18 +46,18 @@ from benchmark.training.train import (
     train_phase,
 )
 
+from .base import Alone, check_width
 from .joint import split_tensors
 from .layers import UnitMLP, random_orthogonal
 from .losses import generalized_cross_entropy, log_label_mass
 
 CHUNK = 4096  # rows per forward pass when a whole split is scored
+Seed = Annotated[int, Bounds(-1)]  # of orthogonal columns; -1: every seed of a run has its own
 SOURCES = ("orthogonal", "selected", "matched", "learned:<modality>", "file:<path>")
-SCALES = ("none", "unit", "mean", "polar")
 
 
-@dataclass(frozen=True)
-class SPLConfig:
-    """Hyper-parameters of SPL; defaults are the publication's for Wikipedia.
+class SPLConfig(Config):
+    """Hyper-parameters of SPL.
 
     Attributes:
         hidden: Widths of the encoder's hidden layers.
@@ -67,69 +68,70 @@ class SPLConfig:
         q_step: q grows by this much per epoch, up to 1.
         q0: Epoch 0: ``skip`` (no movement, as in the public code) or ``ce`` (cross entropy).
         snapshot: Prior after the ``last`` epoch or of the ``best`` score.
-        score_split: Rows of the quality score: ``train`` (the paper) or ``val``.
-        keep_remainder: Whether the last, smaller batch of an epoch is served.
-        seed: Seed of the random orthogonal start, the same for all seeds of a run.
+        seed: Of the random orthogonal start, the same for all seeds of a run; -1: each its own.
     """
 
-    hidden: tuple[int, ...] = (4096, 4096)
-    epochs: int = 200
-    batch: int = 1024
-    lr: float = 5e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    q_step: float = 0.01
-    q0: str = "skip"
-    snapshot: str = "last"
-    score_split: str = "train"
-    keep_remainder: bool = False
-    seed: int = 1000
+    hidden: Widths
+    epochs: Count
+    batch: Count
+    lr: Weight
+    betas: Betas
+    q_step: Weight
+    q0: Literal["skip", "ce"]
+    snapshot: Literal["last", "best"]
+    seed: Seed
+
+
+class PriorConfig(Config):
+    """Hyper-parameters of every host of a prior.
+
+    Attributes:
+        dim: Embedding width d.
+        prior: Where the prior comes from, as named in the module's docstring.
+        prior_scale: Lengths of its columns: ``none`` (as they are), ``unit``, ``mean`` or ``polar``.
+        prior_seed: Of the orthogonal columns, the same for all seeds of a run; -1: each its own.
+    """
+
+    dim: Count
+    prior: str
+    prior_scale: Literal["none", "unit", "mean", "polar"]
+    prior_seed: Seed
 
     def __post_init__(self) -> None:
-        choice("spl_q0", self.q0, ("skip", "ce"))
-        choice("spl_snapshot", self.snapshot, ("last", "best"))
-        choice("score_split", self.score_split, ("train", "val"))
-        if self.epochs < 1 or self.batch < 1 or min(self.hidden, default=1) < 1:
-            raise ValueError("epochs, batch and hidden of SPL must be positive")
-        if self.lr < 0:
-            raise ValueError(f"learning rates must not be negative, got {self.lr}")
+        super().__post_init__()
+        kind, _, rest = self.prior.partition(":")
+        if not (rest if kind in ("learned", "file") else self.prior in SOURCES[:3]):
+            raise ValueError(f"prior must be one of {', '.join(SOURCES)}; got {self.prior!r}")
 
 
-def spl_config(values: Mapping[str, Any]) -> SPLConfig:
-    """SPL's hyper-parameters as a recipe's table gives them; ``ValueError`` for a name SPL does not have."""
-    names = [each.name for each in fields(SPLConfig)]
-    if unknown := sorted(set(values) - set(names)):
-        raise ValueError(f"spl has no setting {unknown[0]!r}; it has {', '.join(names)}")
-    return SPLConfig(**values)
+class PriorHost(Alone):
+    """Modalities that train alone towards one prior."""
+
+    def spl(self) -> SPLConfig:
+        """Hyper-parameters of SPL, for a prior that is learned."""
+        found: SPLConfig = self.config.spl
+        return found
+
+    def check(self, train: Split) -> None:
+        """Also refuse an embedding narrower than the number of classes."""
+        super().check(train)
+        check_width(self, train)
+
+    def shared(self, train: Split, run: RunContext, log: FitLog) -> Params:
+        """The prior, brought to length."""
+        prior = make_prior(self.config, self.spl(), train, run, log)
+        return {"prior": scale_prior(prior, self.config.prior_scale)}
 
 
-def check_source(source: str) -> None:
-    """Raise ``ValueError`` unless ``source`` is one of the forms named above; for ``Config`` checks."""
-    kind, colon, rest = source.partition(":")
-    named = kind in ("learned", "file") and colon and rest
-    if not (named or source in ("orthogonal", "selected", "matched")):
-        raise ValueError(f"prior must be one of {', '.join(SOURCES)}; got {source!r}")
-
-
-def make_prior(
-    source: str,
-    d: int,
-    train: Split,
-    val: Split,
-    run: Run,
-    spl: SPLConfig,
-    columns: Tensor | None = None,
-) -> Tensor:
-    """The prior of every replica, not yet scaled; noted in ``run.notes`` and kept in ``run.arrays``.
+def make_prior(config: PriorConfig, spl: SPLConfig, train: Split, run: RunContext, log: FitLog) -> Tensor:
+    """The prior of every replica, not yet scaled; noted in ``log.notes`` and kept in ``log.arrays``.
 
     Args:
-        source: As named in the module's docstring.
-        d: Embedding width of the host.
-        train: Training split.
-        val: Validation split (used only with ``score_split="val"``).
-        run: The run.
+        config: Source, width and seed of the orthogonal columns.
         spl: Hyper-parameters of SPL, where it is needed.
-        columns: ``(R, d, C)``, the host's orthogonal columns for ``orthogonal`` and ``matched``; those SPL
-            starts from if not given.
+        train: Training split.
+        run: The run.
+        log: Receives the prior, and what SPL found.
 
     Returns:
         ``(R, d, C)`` in the run's precision.
@@ -138,25 +140,24 @@ def make_prior(
         UnknownNameError: ``learned:`` names a modality the data do not have.
         RecipeError: The file's matrix has another shape.
     """
-    check_source(source)
-    kind, _, rest = source.partition(":")
+    kind, _, rest = config.prior.partition(":")
     if kind == "file":
-        prior = run.tensor(read_prior(Path(rest), (d, train.classes)))
-        return _kept(prior.expand(len(run.seeds), -1, -1), source, run)
-    start = orthogonal_columns(d, train.classes, run, spl.seed)
-    own = start if columns is None else run.tensor(columns)
-    if source == "orthogonal":
-        return _kept(own, source, run)
-    names = train.names if kind in ("selected", "matched") else (rest,)
+        prior = run.tensor(read_prior(Path(rest), (config.dim, train.classes)))
+        return _kept(prior.expand(len(run.seeds), -1, -1), config.prior, log)
+    if kind == "orthogonal":
+        return _kept(orthogonal_columns(config.dim, train.classes, run, config.prior_seed), kind, log)
+    names = (rest,) if kind == "learned" else train.names
     if rest and rest not in train.names:
         raise UnknownNameError("modality of the prior", rest, list(train.names))
-    learned = select_prior({name: _learn(name, start, train, val, run, spl) for name in names}, run)
-    if source == "matched":
-        learned = own * torch.linalg.vector_norm(learned, dim=1, keepdim=True)
-    return _kept(learned, source, run)
+    start = orthogonal_columns(config.dim, train.classes, run, spl.seed)
+    prior = select_prior({name: _learn(name, start, train, run, log, spl) for name in names}, log)
+    if kind == "matched":
+        columns = orthogonal_columns(config.dim, train.classes, run, config.prior_seed)
+        prior = columns * torch.linalg.vector_norm(prior, dim=1, keepdim=True)
+    return _kept(prior, config.prior, log)
 
 
-def orthogonal_columns(d: int, classes: int, run: Run, seed: int) -> Tensor:
+def orthogonal_columns(d: int, classes: int, run: RunContext, seed: int) -> Tensor:
     """Random orthogonal columns ``(R, d, C)``: the same ``seed`` for all replicas, or each its own if -1."""
     if seed >= 0:
         return run.tensor(random_orthogonal(d, classes, seed)).expand(len(run.seeds), -1, -1)
@@ -164,22 +165,22 @@ def orthogonal_columns(d: int, classes: int, run: Run, seed: int) -> Tensor:
     return run.tensor(torch.stack([random_orthogonal(d, classes, each) for each in seeds]))
 
 
-def select_prior(learned: Mapping[str, Trained], run: Run) -> Tensor:
+def select_prior(learned: Mapping[str, Trained], log: FitLog) -> Tensor:
     """Per replica the prior with the largest score over its epochs (the first among equals), ``(R, d, C)``.
 
     Args:
         learned: The SPL stage of every modality.
-        run: Receives scores, winners, and every modality's prior.
+        log: Receives scores, winners, and every modality's prior.
     """
     names = list(learned)
     priors = [learned[name].params["prior"] for name in names]
     scores = np.stack([np.max(learned[name].history["val/quality"], axis=0) for name in names])
     winners = scores.argmax(axis=0).tolist()
-    run.notes["prior"] = {
+    log.notes["prior"] = {
         "score": {name: row.tolist() for name, row in zip(names, scores, strict=True)},
         "selected": [names[w] for w in winners],
     }
-    run.arrays |= {f"prior/{name}": prior.cpu().numpy() for name, prior in zip(names, priors, strict=True)}
+    log.arrays |= {f"prior/{name}": prior.cpu().numpy() for name, prior in zip(names, priors, strict=True)}
     return torch.stack([priors[w][r] for r, w in enumerate(winners)])
 
 
@@ -189,7 +190,6 @@ def scale_prior(prior: Tensor, scale: str) -> Tensor:
     ``none``: as they are. ``unit``: every column divided by its length, angles kept. ``mean``: all divided by
     their mean length. ``polar``: W (W' W)^-1/2, the nearest matrix with orthonormal columns.
     """
-    choice("prior_scale", scale, SCALES)
     wide = prior.double()
     lengths = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
     if scale == "unit":
@@ -223,56 +223,48 @@ def read_prior(path: Path, shape: tuple[int, int]) -> np.ndarray:
     return matrix
 
 
-def _kept(prior: Tensor, source: str, run: Run) -> Tensor:
-    run.notes["prior"] = {"source": source, **run.notes.get("prior", {})}
-    run.arrays["prior"] = prior.cpu().numpy()
+def _kept(prior: Tensor, source: str, log: FitLog) -> Tensor:
+    log.notes["prior"] = {"source": source, **log.notes.get("prior", {})}
+    log.arrays["prior"] = prior.cpu().numpy()
     return prior
 
 
-def _learn(name: str, start: Tensor, train: Split, val: Split, run: Run, spl: SPLConfig) -> Trained:
+def _learn(name: str, start: Tensor, train: Split, run: RunContext, log: FitLog, spl: SPLConfig) -> Trained:
     """SPL on one modality, from the starts ``(R, d, C)``."""
     seeds = [derive_seed(seed, "spl", name, "weights") for seed in run.seeds]
     encoder, params = build_replicas(lambda: UnitMLP(train[name].dim, spl.hidden, start.shape[1]), seeds, run)
-    rows = split_tensors(train, name, run)
-    scored = rows if spl.score_split == "train" else split_tensors(val, name, run)
-    sampler = RowSampler(*rows, spl.batch, keep_remainder=spl.keep_remainder)
-    return train_phase(
-        spl_phase(spl, encoder, sampler, scored, f"spl/{name}"), {**params, "prior": start}, run
-    )
+    sampler = RowSampler(*split_tensors(train, name, run), spl.batch, name=name)
+    return train_phase(spl_phase(spl, encoder, sampler, f"spl/{name}"), {**params, "prior": start}, run, log)
 
 
-def q_spl(epoch: int, step: float = 0.01) -> float:
-    """Hardness of SPL in a 0-based epoch: 0 in the first."""
-    return min(1.0, step * epoch)
-
-
-def spl_phase(
-    spl: SPLConfig, encoder: torch.nn.Module, sampler: RowSampler, scored: tuple[Tensor, Tensor], name: str
-) -> Phase:
+def spl_phase(spl: SPLConfig, encoder: nn.Module, sampler: RowSampler, name: str) -> Phase:
     """SPL on one modality: encoder and ``prior`` move together on the label loss J_L alone.
 
     Args:
         spl: Hyper-parameters.
         encoder: Weightless template.
-        sampler: Batches of the training rows.
-        scored: Features and labels of the quality score (eq. 2).
+        sampler: Batches of the training rows, all of which the quality score (eq. 2) is taken over.
         name: Of the phase.
     """
 
-    def loss(params: Params, batch: Batch, now: Params) -> Terms:
-        logits = functional_call(encoder, params, (batch["x"],), strict=False) @ params["prior"]
-        label = generalized_cross_entropy(logits, batch["y"], now["q"])
-        return {"total": now["active"] * label, "label": label}
+    def loss(model: Model, batch: Batch) -> Terms:
+        x, y = batch.alone
+        label = generalized_cross_entropy(model(x) @ model.prior, y, batch.now["q"])
+        return {"total": batch.now["active"] * label, "label": label}
 
-    def validate(params: Params, now: Params) -> Terms:  # noqa: ARG001 - the score does not depend on q
-        return {"quality": mean_label_mass(encoder, params, *scored, params["prior"])}
+    def validate(model: Model, now: Params) -> Terms:
+        del now
+        chunks = zip(torch.split(sampler.x, CHUNK), torch.split(sampler.y, CHUNK), strict=True)
+        sums = [log_label_mass(model(x) @ model.prior, y).exp().sum() for x, y in chunks]
+        return {"quality": torch.stack(sums).sum() / len(sampler.x)}
 
     def schedule(epoch: int) -> dict[str, float]:
-        q = q_spl(epoch, spl.q_step)
+        q = min(1.0, spl.q_step * epoch)  # 0 in the first epoch
         return {"q": q, "active": 0.0 if q == 0 and spl.q0 == "skip" else 1.0}
 
     return Phase(
         name=name,
+        net=encoder,
         epochs=spl.epochs,
         sampler=sampler,
         objectives=(Objective(loss, Adam(spl.lr, spl.betas)),),
@@ -282,12 +274,3 @@ def spl_phase(
         keep=("prior",),
         shared=f"SPL 1 {json.dumps(asdict(spl), sort_keys=True)}",  # 1: raise it when SPL itself changes
     )
-
-
-def mean_label_mass(encoder: torch.nn.Module, params: Params, x: Tensor, y: Tensor, prior: Tensor) -> Tensor:
-    """Quality score (eq. 2): mean softmax mass on the labels over all rows, in chunks."""
-    sums = [
-        log_label_mass(functional_call(encoder, params, (a,), strict=False) @ prior, b).exp().sum()
-        for a, b in zip(x.split(CHUNK), y.split(CHUNK), strict=True)
-    ]
-    return torch.stack(sums).sum() / len(x)

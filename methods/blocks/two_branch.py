@@ -6,12 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-
-from benchmark.training.train import Params
-
-from .joint import Embed
-from .layers import part_of
 
 
 class TwoBranch(nn.Module):
@@ -38,17 +32,3 @@ class TwoBranch(nn.Module):
         found = self.common[0](torch.cat(list(hidden.values())))  # in one product: the weights are read once
         sizes = [len(h) for h in hidden.values()]
         return dict(zip(hidden, found.split(sizes), strict=True))
-
-
-def encoder_embed(encoder: TwoBranch) -> Embed:
-    """Embeddings by the parameters called ``encoder.*``, which leaves class layers out.
-
-    Args:
-        encoder: Weightless template.
-    """
-
-    def embed(params: Params, modality: str, x: Tensor) -> Tensor:
-        found: dict[str, Tensor] = functional_call(encoder, part_of(params, "encoder."), ({modality: x},))
-        return found[modality]
-
-    return embed

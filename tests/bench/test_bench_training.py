@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.drcl import DRCL
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.method import Run
+from benchmark.core.method import FitLog, RunContext
+from tests.methods.data import build
 
 SIZES = {"narrow": ((256, 256), 64), "wide": ((1024, 1024), 256)}  # hidden layers, batch
 
@@ -30,10 +30,10 @@ def test_three_seeds(benchmark, mode, size):
     values = {"hidden": hidden, "dim": 128, "batch": batch, "epochs": 2, "lr": {"default": 1e-3}}
 
     def fit():
-        run = Run(seeds=(1, 2, 3), replicas=mode)
-        DRCL.from_values(values).fit(train, val, run)
-        return run
+        log = FitLog()
+        build("drcl", **values).fit(train, val, RunContext(seeds=(1, 2, 3), replicas=mode), log)
+        return log
 
-    run = benchmark.pedantic(fit, rounds=3, warmup_rounds=1)
+    log = benchmark.pedantic(fit, rounds=3, warmup_rounds=1)
     benchmark.extra_info["threads"] = torch.get_num_threads()
-    assert set(run.notes["replicas"].values()) == {mode}
+    assert set(log.notes["replicas"].values()) == {mode}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.pairing import class_rows, cycle_rows, left_out, ordered_rows, partners, truncate, units
+from benchmark.core.pairing import class_rows, cycle_rows, left_out, partners, units
 from benchmark.errors import DataError, UnsupportedError
 
 CLASSES = 4
@@ -108,26 +108,11 @@ def test_cycle_when_an_unpaired_modality_is_the_largest():
 def test_file_order_without_seeds():
     table = cycle_rows(five())
     assert np.array_equal(table["3d"], np.arange(24) % 7)
-    assert np.array_equal(ordered_rows(five())["video"], np.arange(13))
-
-
-def test_truncation_keeps_pairs_and_reaches_beyond_the_first_classes():
-    data = five()
-    rows = ordered_rows(data, seed_of)
-    assert {name: len(row) for name, row in rows.items()} == {
-        "image": 24, "text": 24, "audio": 10, "3d": 7, "video": 13,
-    }  # fmt: skip
-    cut = truncate(rows)
-    assert {len(row) for row in cut.values()} == {7}
-    assert pairs_hold(data, cut)
-    # The file is in class order: its first 7 rows hold two classes, a random 7 of 24 more (almost surely).
-    assert len(np.unique(data["image"].labels[:7])) == 2
-    assert len(np.unique(data["image"].labels[cut["image"]])) > 2
 
 
 def test_all_rules_agree_on_paired_data():
     data = five().restrict(("image", "text"))
-    tables = [cycle_rows(data, seed_of), truncate(ordered_rows(data, seed_of)), class_rows(data, 5)]
+    tables = [cycle_rows(data, seed_of), class_rows(data, 5)]
     for table in tables:
         assert np.array_equal(table["image"], np.arange(24))
         assert pairs_hold(data, table)

@@ -55,17 +55,17 @@ def test_the_answer_is_what_the_model_ranks_first(world, capsys, run, seed):
     test = load_test("0")
     from toy_methods.toy import Toy
 
-    from benchmark.core.method import Run
+    from benchmark.core.method import FitLog, RunContext
     from benchmark.runs.plan import make_plan
     from benchmark.runs.prepare import prepare
     from benchmark.runs.runner import load
 
     data, _, plan = load(make_plan(FRUITS), NoReporter)
     train, val, *_ = prepare(data, plan, ("image", "text"))
-    fit = Run(seeds=(seed,), progress=lambda *_: None, checkpoints=world.folder / "a" / "b" / "c")
+    fit = RunContext(seeds=(seed,), progress=lambda *_: None, checkpoints=world.folder / "a" / "b" / "c")
     fit.checkpoints.mkdir(parents=True)
     values = {name: value.value for name, value in plan.recipe.items() if name != "subsample"}
-    (model,) = Toy.from_values(values).fit(train, val, fit)
+    (model,) = Toy.from_values(values).fit(train, val, fit, FitLog())
     x, y = (model.embed(m, torch.as_tensor(test[m].features)).double().numpy() for m in ("text", "image"))
     cosine = y @ x[4] / np.linalg.norm(y, axis=1) / np.linalg.norm(x[4])
     assert [each["row"] for each in document["results"]] == np.argsort(-cosine).tolist()

@@ -3,7 +3,10 @@
 import numpy as np
 import torch
 
+from benchmark.contract.method import tiny_values
 from benchmark.core.data import Modality, Split
+from benchmark.core.registry import METHODS
+from benchmark.runs.recipe import RESERVED, resolve
 
 SIZES = {"image": (30, 8), "text": (30, 5), "audio": (7, 4)}
 
@@ -35,3 +38,20 @@ def nearest_class_accuracy(retriever, a="image", b="text"):
     found = {m: retriever.embed(m, torch.from_numpy(test[m].features).double()) for m in (a, b)}
     nearest = torch.from_numpy(test[b].labels)[(found[a] @ found[b].T).argmax(dim=1)]
     return (nearest == torch.from_numpy(test[a].labels)).double().mean().item()
+
+
+def values_of(method, **changes):
+    """Hyper-parameters for tests: the recipe's with its section [tiny] on top, and changes."""
+    return {**tiny_values(METHODS.get(method)), **changes}
+
+
+def build(method, **changes):
+    """A method with these."""
+    return METHODS.get(method).load().from_values(values_of(method, **changes))
+
+
+def published(method, **changes):
+    """Hyper-parameters of the recipe's section [paper], as the method's Config, and changes."""
+    recipe = resolve(METHODS.get(method), "", "paper")
+    values = {name: each.value for name, each in recipe.items() if name not in RESERVED}
+    return METHODS.get(method).load().Config(**{**values, **changes})

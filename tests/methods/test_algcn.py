@@ -8,36 +8,29 @@ import pytest
 import torch
 from benchmark.methods.algcn import (
     ALGCN,
-    ALGCNConfig,
     ALGCNNet,
     adapted_graph,
-    algcn_phase,
     draw_masks,
-    embed_with,
     expected_supervision,
     objective_terms,
     sampled_supervision,
 )
 from benchmark.methods.blocks.graph import (
     LabelNet,
-    class_rows,
-    label_distance,
+    label_graph,
     label_scores,
     normalized,
+    score_distance,
     static_graph,
 )
-from benchmark.methods.blocks.layers import part_of
 from torch.autograd import gradcheck
-from torch.func import functional_call
 
-from benchmark.core.method import Run
-from benchmark.errors import DataError, RecipeError, UnsupportedError
-from benchmark.training.samplers import TupleSampler
-from benchmark.training.train import build_replicas, train_phase
-from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import Model, train_phase
+from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, published, rows
 
 PAIR = {m: SIZES[m] for m in ("image", "text")}
-CONFIG = ALGCNConfig(dim=6, node_dim=4, layers=2)
+CONFIG = published("algcn", dim=6, node_dim=4, layers=2)
 
 
 def paired_split(sizes=PAIR, **settings):
@@ -47,14 +40,11 @@ def paired_split(sizes=PAIR, **settings):
     return replace(split, modalities=pairs)
 
 
-def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
-    method = ALGCN.from_values({**ALGCN.tiny(), **values})
-    train = split or paired_split()
-    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
-    method.check(train)
+def fit(split=None, **values):
+    train, log = split or paired_split(), FitLog()
     sizes = {m: (9, d) for m, (_, d) in PAIR.items()}
     val = paired_split(sizes, seed=1, multi=train.label_form == "multi")
-    return method.fit(train, val, run), run
+    return build("algcn", **values).fit(train, val, RunContext(precision="fp64"), log), log
 
 
 def world(n=7, classes=3):
@@ -70,10 +60,10 @@ def world(n=7, classes=3):
 
 def objective(net, params, x, y, masks, static=None):
     static = static_graph(y, 0.4) if static is None else static
-    embed = embed_with(net)
-    features = embed(params, "image", x["image"]), embed(params, "text", x["text"])
-    graph = adapted_graph(static, params["edges"], CONFIG.gamma)
-    classifiers = functional_call(net.labels, part_of(params, "labels."), (graph,))
+    model = Model(net, params)
+    features = tuple(ALGCN(CONFIG).embed(model, name, x[name]) for name in ("image", "text"))
+    graph = adapted_graph(static, model.edges, CONFIG.gamma)
+    classifiers = model.labels(graph)
     scores = tuple(label_scores(each, classifiers) for each in features)
     return objective_terms(features, scores, (y, y), sampled_supervision(graph, static, masks), CONFIG)
 
@@ -95,6 +85,17 @@ def test_edges_follow_the_share_of_a_class():
     column = normalized(static_graph(labels, 0.4))
     assert column[1, 0] == pytest.approx(0.5 / (2.0 * 1.5) ** 0.5)
     assert column[0, 1] == 0
+
+
+def test_the_graph_of_a_split_counts_pairs_in_every_modality():
+    split = paired_split(multi=True)
+    for name in PAIR:
+        split[name].labels[::2, 0] = 1
+    labels = torch.from_numpy(split.label_matrix("image")).double()
+    found = label_graph(split, RunContext(), 0.4)
+    assert found.dtype == torch.float64
+    assert torch.equal(found, static_graph(labels, 0.4))
+    assert not torch.equal(found, label_graph(split, RunContext(), 0.4, "row"))
 
 
 def test_a_normalised_graph_has_no_scale():
@@ -170,7 +171,7 @@ def test_sampled_targets_average_to_the_expected_one():
 
 
 def test_masks_follow_the_key():
-    config = ALGCNConfig(negative_rate=0.2)
+    config = published("algcn", negative_rate=0.2)
     keys = torch.tensor([5, 6])
     masks = draw_masks(keys, config, 40)
     assert masks.shape == (3, 40, 40)
@@ -191,20 +192,20 @@ def test_gradients_are_finite_at_zero_rows_and_absent_classes():
     for gradient in torch.autograd.grad(terms["total"], list(params.values())):
         assert gradient.isfinite().all()
     perfect = one_hot([0], 3).requires_grad_()
-    assert not torch.autograd.grad(label_distance(perfect, one_hot([0], 3)), perfect)[0].any()
+    assert not torch.autograd.grad(score_distance(perfect, one_hot([0], 3)), perfect)[0].any()
 
 
 def test_gradients():
     nodes, weight = rows(3, 4).requires_grad_(), rows(4, 5, 1).requires_grad_()
     edges, u = rows(3, 3, 2).requires_grad_(), rows(6, 5, 3).requires_grad_()
-    net = LabelNet(torch.zeros(3, 4), True, 5, 1).double()
+    net = LabelNet(torch.zeros(3, 4), 5, 1).double()
     static, y = static_graph(one_hot([0, 1, 2], 3), 0.4), one_hot(np.arange(6) % 3, 3)
     masks = (rows(9, 1).reshape(1, 3, 3) > 1).double()
 
     def total(nodes, weight, edges, u):
         graph = adapted_graph(static, edges, 0.5)
         params = {**dict(net.named_parameters()), "nodes": nodes, "layers.0": weight}
-        classifiers = functional_call(net, params, (graph,))
+        classifiers = Model(net, params)(graph)
         scores = label_scores(u, classifiers), label_scores(2 - u, classifiers)
         supervision = sampled_supervision(graph, static, masks)
         return objective_terms((u, 2 - u), scores, (y, y), supervision, CONFIG)["total"]
@@ -213,30 +214,15 @@ def test_gradients():
 
 
 def test_learned_edges_have_a_learning_rate_of_their_own():
-    train, run = make_split(PAIR), Run(precision="fp64")
-    config = ALGCNConfig(dim=8, node_dim=4, epochs=1, batch=100)
-    net, start = build_replicas(lambda: ALGCNNet({"image": 8, "text": 5}, torch.rand(3, 4), config), [1], run)
-    static = 1.5 * torch.eye(3, dtype=torch.float64)[None]
-    phase = algcn_phase(config, net, TupleSampler(train, run, 100), static)
-    after = train_phase(phase, start, run).params
+    train, run = make_split(PAIR), RunContext(precision="fp64")
+    method = ALGCN(published("algcn", dim=8, node_dim=4, epochs=1, batch=100))
+    net, start = method.start(train, run)
+    phase = method.phase(net, method.sampler(train, run))
+    phase = replace(phase, constants=method.constants(train, start, run), keep=())
+    after = train_phase(phase, start, run, FitLog()).params
     steps = {name: (after[name] - p).abs().max().item() for name, p in start.items()}
     assert steps.pop("edges") == pytest.approx(5e-3, rel=1e-3)  # Adam's first step is the rate
     assert list(steps.values()) == pytest.approx([5e-5] * 10, rel=1e-2)
-
-
-@pytest.mark.parametrize("values", [{}, {"negatives": "expected", "multi": True}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    split = paired_split(multi="multi" in values)
-    values = {n: v for n, v in values.items() if n != "multi"}
-    together, _ = fit((1, 2, 3), split, "together", device, **values)
-    alone, _ = fit((1, 2, 3), split, "alone", device, **values)
-    single, _ = fit((2,), split, device=device, **values)
-    for name, (_, d) in PAIR.items():
-        x = rows(11, d).to(device)
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
-        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
 
 
 @pytest.mark.parametrize(
@@ -245,8 +231,6 @@ def test_three_seeds_together_equal_each_alone(values, device):
         {"negatives": "expected"},
         {"condition": "row"},
         {"node_features": "learned_normal"},
-        {"node_features": "onehot"},
-        {"node_features": "class_mean"},
         {"alpha": 0.0},
         {"super_weight": 0.0},
     ],
@@ -261,52 +245,11 @@ def test_every_variant_trains_and_differs(values):
     assert not torch.equal(base.embed("image", x), changed.embed("image", x))
 
 
-def test_class_means_as_node_features():
-    train, run = make_split(PAIR), Run()
-    found = class_rows("class_mean", train, "text", 7, run)
-    x, labels = train["text"].features.astype(np.float64), train["text"].labels
-    wanted = x[labels == 2].mean(axis=0) - x.mean(axis=0)
-    np.testing.assert_allclose(found[2, :5], wanted / np.linalg.norm(wanted), rtol=1e-5)
-    assert not found[:, 5:].any()
-    assert torch.equal(class_rows("class_mean", train, "text", 3, run), found[:, :3])
-    assert torch.equal(class_rows("onehot", train, "text", 5, run), torch.eye(3, 5))
-    with pytest.raises(UnsupportedError, match="node_dim of at least 3"):
-        class_rows("onehot", train, "text", 2, run)
-
-
-def test_node_features_from_a_file(tmp_path):
-    table = np.arange(6, dtype=np.float32).reshape(3, 2)
-    np.save(tmp_path / "words.npy", table)
-    np.savetxt(tmp_path / "words.txt", table)
-    train, run = make_split(PAIR), Run()
-    for name in ("words.npy", "words.txt"):
-        assert torch.equal(
-            class_rows(f"file:{tmp_path / name}", train, "text", 300, run), torch.from_numpy(table)
-        )
-    assert len(run.notes["node_features_sha256"]) == 64
-    source = f"file:{tmp_path / 'words.npy'}"
-    config = ALGCNConfig(node_features=source)
-    net = ALGCNNet({"image": 8}, torch.zeros(3, 2), config)
-    assert [name for name, _ in net.named_buffers()] == ["labels.nodes"]  # not learned
-    assert fit(node_features=source)[0][0].embed("image", rows(2, 8)).isfinite().all()
-    np.save(tmp_path / "other.npy", table[:2])
-    (tmp_path / "words.csv").write_text("a b")
-    np.save(tmp_path / "holes.npy", np.full((3, 2), np.nan))
-    for name, message in [
-        ("other.npy", "expected \\(3, d\\)"),
-        ("words.csv", "could not convert"),
-        ("holes.npy", "finite"),
-        ("none.npy", "No such file"),
-    ]:
-        with pytest.raises(DataError, match=message):
-            class_rows(f"file:{tmp_path / name}", train, "text", 300, run)
-
-
 def test_the_kept_epoch_is_the_best_on_validation_data():
     settings = {"epochs": 4, "lr": 0.3}
-    best, run = fit(**settings)
+    best, log = fit(**settings)
     last, _ = fit(**settings, select="last")
-    curve = [each[0] for each in run.history["algcn"]["val/map"]]
+    curve = [each[0] for each in log.history["algcn"]["val/map"]]
     assert max(curve) > curve[-1], "the last epoch was the best, so nothing is tested"
     x = rows(5, 8)
     assert not torch.allclose(best[0].embed("image", x), last[0].embed("image", x))
@@ -315,22 +258,6 @@ def test_the_kept_epoch_is_the_best_on_validation_data():
 
 
 def test_training_learns_to_retrieve():
-    retrievers, run = fit(epochs=12, lr=3e-2)
-    assert max(each[0] for each in run.history["algcn"]["val/map"]) > 0.9
+    retrievers, log = fit(epochs=12, lr=3e-2)
+    assert max(each[0] for each in log.history["algcn"]["val/map"]) > 0.9
     assert nearest_class_accuracy(retrievers[0]) > 0.8
-
-
-def test_wrong_values_are_refused():
-    for values, message in [
-        ({"negatives": "none"}, "negatives must be one of sampled, expected"),
-        ({"node_features": "glove"}, "node_features must be one of learned_uniform"),
-        ({"condition": "both"}, "condition must be one of"),
-        ({"threshold": 0.0}, "threshold must lie"),
-        ({"negative_rate": 2.0}, "negative_rate must lie"),
-        ({"layers": 0}, "must be positive"),
-        ({"lr": -1.0}, "must not be negative"),
-    ]:
-        with pytest.raises(RecipeError, match=message):
-            ALGCN.from_values(values)
-    with pytest.raises(UnsupportedError, match="two modalities"):
-        fit(split=make_split())

@@ -7,7 +7,6 @@ from benchmark.datasets.wikipedia_classic import WikipediaClassic
 from benchmark.methods import cmcp
 from benchmark.methods.cmcp import (
     CMCP,
-    CMCPConfig,
     class_correlation,
     neighbours,
     normalised_graph,
@@ -15,25 +14,20 @@ from benchmark.methods.cmcp import (
     znorm,
 )
 
-from benchmark.contract.method import check_method
 from benchmark.core.data import Modality, Split
 from benchmark.core.dataset import DataRequest
-from benchmark.core.method import Run
-from benchmark.core.registry import METHODS
-from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.core.method import FitLog, RunContext
+from benchmark.errors import RecipeError
 from benchmark.evaluation.metrics import evaluate_one
-from benchmark.runs.recipe import resolve
-from tests.methods.data import make_split, one_hot, rows
+from tests.methods.data import build, make_split, one_hot, published, rows
 
 COUNTS = torch.tensor([7.0, 3.0, 5.0], dtype=torch.float64)
 
 
 def fit(train=None, seeds=(1,), **values):
     train = train or make_split().restrict(("image", "text"))
-    run = Run(seeds)
-    method = CMCP.from_values({"k": 5, **values})
-    method.check(train)
-    return method.fit(train, train, run), run
+    log = FitLog()
+    return build("cmcp", **{"k": 5, **values}).fit(train, train, RunContext(seeds), log), log
 
 
 def features(split, a="image", b="text"):
@@ -189,16 +183,14 @@ def test_scores_are_those_of_full_inverses(test):
 
 
 def test_classes_are_found_and_seeds_share_the_model(test):
-    (one, two), run = fit(seeds=(1, 2))
+    (one, two), log = fit(seeds=(1, 2))
     assert one is two
     scores = one.similarity(*features(test))
     assert scores.dtype == torch.float32
     found = scores.argmax(1).numpy()
     assert (test["text"].labels[found] == test["image"].labels).mean() > 0.8
-    assert (
-        run.notes["graphs"]["image"] | {"rows": 42, "neighbours": 5, "clipped": 0}
-        == (run.notes["graphs"]["image"])
-    )
+    facts = log.notes["graphs"]["image"]
+    assert facts | {"rows": 42, "neighbours": 5, "clipped": 0} == facts
 
 
 def test_a_graph_is_made_once_for_the_same_rows(test, monkeypatch):
@@ -285,21 +277,9 @@ def test_constant_columns_empty_rows_and_duplicates_give_numbers(test, values):
     assert torch.isfinite(model.similarity(*features(spoil(test)))).all()
 
 
-def test_contract():
-    failed = [result for result in check_method(METHODS.get("cmcp")) if not result.passed]
-    assert not failed
-
-
-def test_configuration():
-    wrong = {"alpha": 1.0, "k": 0, "tolerance": 0.0, "constant_features": "keep", "self_match": "last"}
-    for name, value in wrong.items():
-        with pytest.raises(RecipeError, match=f"cmcp: {name} must"):
-            CMCP.from_values({name: value})
-    with pytest.raises(UnsupportedError, match="one label per item"):
-        fit(make_split(multi=True).restrict(("image", "text")))
-    values = {name: v.value for name, v in resolve(METHODS.get("cmcp"), "wikipedia", "paper").items()}
-    del values["subsample"]
-    assert CMCPConfig(**values) == CMCPConfig()
+def test_all_of_the_neighbours_is_refused():
+    with pytest.raises(RecipeError, match="cmcp: alpha must be below 1"):
+        build("cmcp", alpha=1.0)
 
 
 @pytest.mark.real_data
@@ -308,8 +288,8 @@ def test_classic_wikipedia(data_folder, device):
     dataset = WikipediaClassic()
     folder = data_folder("wikipedia_classic")
     data = dataset.load(dataset.locate(DataRequest("official", folder, "literature")))
-    run = Run(device=device)
-    (model,) = CMCP().fit(data.train, data.val, run)
+    run = RunContext(device=device)
+    (model,) = CMCP(published("cmcp")).fit(data.train, data.val, run, FitLog())
     expected = {("image", "text"): (0.325, 0.308), ("text", "image"): (0.250, 0.422)}
     x = {m.name: run.tensor(m.features) for m in data.test}
     y = {m.name: torch.from_numpy(m.labels).to(device) for m in data.test}

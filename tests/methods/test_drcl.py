@@ -5,26 +5,31 @@ import pytest
 import torch
 from benchmark.methods.blocks.layers import UnitMLP, random_orthogonal, unit_rows
 from benchmark.methods.blocks.losses import generalized_cross_entropy, log_label_mass
-from benchmark.methods.blocks.prior import q_spl
-from benchmark.methods.drcl import DRCL, DRCLConfig, augment, discrepancy, q_rsc, recast_matrix
+from benchmark.methods.blocks.prior import spl_phase
+from benchmark.methods.drcl import augment, discrepancy, recast_matrix
 from scipy.io import loadmat
 
-from benchmark.core.method import Run
-from benchmark.errors import RecipeError, UnsupportedError
-from tests.methods.data import SIZES, make_split, rows
+from benchmark.core.method import FitLog, RunContext
+from benchmark.errors import RecipeError
+from benchmark.training import RowSampler
+from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, rows
 
 
-def fit(seeds=(1,), split=None, replicas="auto", precision="fp64", device=None, **values):
-    method = DRCL.from_values({**DRCL.tiny(), **values})
-    train = split or make_split(SIZES)
-    run = Run(seeds, device or torch.device("cpu"), precision, replicas)
+def fit(split=None, **values):
+    method, train, log = build("drcl", **values), split or make_split(), FitLog()
     method.check(train)
-    return method.fit(train, make_split(SIZES, seed=1, multi=train.label_form == "multi"), run), run
+    val = make_split(seed=1, multi=train.label_form == "multi")
+    return method.fit(train, val, RunContext(precision="fp64"), log), log
 
 
 def test_schedules():
-    assert [q_spl(0), q_spl(1), q_spl(100), q_spl(500)] == [0, 0.01, 1, 1]
-    assert [q_rsc(0), q_rsc(99), q_rsc(500)] == [0.01, 1, 1]
+    method, sampler = build("drcl", q_step=0.01), RowSampler(rows(4, 3), rows(4, 2), 2)
+    spl = spl_phase(method.spl(), None, sampler, "spl")
+    rsc = method.phase(None, sampler, (None, None), "image")
+    fixed = build("drcl", q_fixed=2.0).phase(None, sampler, (None, None), "image")
+    for phase, wanted in ((spl, [0, 0.01, 1, 1]), (rsc, [0.01, 0.02, 1, 1]), (fixed, [2.0] * 4)):
+        assert [phase.schedule(epoch)["q"] for epoch in (0, 1, 100, 500)] == wanted
+    assert [spl.schedule(epoch)["active"] for epoch in (0, 1)] == [0, 1]
 
 
 def test_gce_tends_to_cross_entropy_with_its_gradient():
@@ -100,20 +105,6 @@ def test_prior_start_is_orthogonal_and_fixed():
         random_orthogonal(4, 5, 1000)
 
 
-@pytest.mark.parametrize("values", [{}, {"spl_q0": "ce", "spl_snapshot": "best", "select": "loss_q1"}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    seeds = (1, 2, 3)
-    together, run = fit(seeds, replicas="together", device=device, **values)
-    alone, _ = fit(seeds, replicas="alone", device=device, **values)
-    single, _ = fit((2,), device=device, **values)
-    for name, (_, d) in SIZES.items():
-        x = rows(11, d).to(device)
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
-    assert run.arrays["prior"].shape == (3, 16, 3)
-
-
 def test_a_modality_does_not_depend_on_the_others_given_prior_and_seed():
     both, _ = fit(prior="orthogonal")
     only = make_split({m: SIZES[m] for m in ("image", "text")})
@@ -123,33 +114,49 @@ def test_a_modality_does_not_depend_on_the_others_given_prior_and_seed():
 
 
 def test_the_prior_is_learned_and_the_best_scored_modality_provides_it():
-    _, run = fit()
-    scores = run.notes["prior"]["score"]
-    winner = run.notes["prior"]["selected"][0]
+    _, log = fit()
+    scores = log.notes["prior"]["score"]
+    winner = log.notes["prior"]["selected"][0]
     assert max(scores, key=lambda m: scores[m][0]) == winner
-    assert np.array_equal(run.arrays["prior"], run.arrays[f"prior/{winner}"])
-    assert not np.allclose(run.arrays["prior"][0], random_orthogonal(16, 3, 1000).numpy())
+    assert np.array_equal(log.arrays["prior"], log.arrays[f"prior/{winner}"])
+    assert not np.allclose(log.arrays["prior"][0], random_orthogonal(16, 3, 1000).numpy())
     _, plain = fit(prior="orthogonal")
     assert np.allclose(plain.arrays["prior"][0], random_orthogonal(16, 3, 1000).numpy())
 
 
-def test_score_on_validation_rows_and_last_against_best_snapshot():
-    _, a = fit()
-    _, b = fit(score_split="val")
-    assert a.notes["prior"]["score"] != b.notes["prior"]["score"]
+def test_the_prior_is_that_of_the_last_epoch_or_of_the_best_score():
+    settings = {"prior": "learned:text", "q_step": 0.07, "lr_spl": 1e-1, "batch": 8}
+    last, best = fit(epochs=8, **settings)[1], fit(epochs=8, **settings, spl_snapshot="best")[1]
+    scores = [each[0] for each in last.history["spl/text"]["val/quality"]]
+    assert np.argmax(scores) < 7, "the last epoch was the best, so nothing was tested"
+    early = fit(epochs=int(np.argmax(scores)) + 1, **settings)[1]
+    assert np.array_equal(best.arrays["prior"], early.arrays["prior"])
+    assert not np.allclose(best.arrays["prior"], last.arrays["prior"])
+
+
+def test_an_encoder_is_that_of_the_smallest_validation_loss_or_the_last():
+    settings = {"epochs": 15, "q_step": 0.07, "lr": {"default": 3e-2}, "batch": 8, "lr_spl": 3e-2}
+    (kept,), log = fit(**settings)
+    (last,), _ = fit(**settings, select="last")
+    _, fixed = fit(**settings, select="loss_q1")
+    curve, of_one = (np.array(each.history["rsc/image"]["val/total"])[:, 0] for each in (log, fixed))
+    assert curve.argmin() < 14, "the last epoch was the best, so nothing was tested"
+    assert not torch.allclose(kept.embed("image", rows(5, 8)), last.embed("image", rows(5, 8)))
+    assert (of_one[:13] < curve[:13]).all()  # the loss falls with q
+    assert of_one[14] == curve[14]  # which is 1 by then
 
 
 def test_the_prior_stays_as_it_is_in_the_second_stage():
-    _, run = fit(epochs=3)
+    _, log = fit(epochs=3)
     _, longer = fit(epochs=3, lr={"default": 5e-2})
-    assert np.array_equal(run.arrays["prior"], longer.arrays["prior"])
+    assert np.array_equal(log.arrays["prior"], longer.arrays["prior"])
 
 
 def test_unknown_learning_rates_are_searched_on_validation():
-    _, run = fit(lr={"image": 1e-3, "default": 0.0}, lr_grid=[1e-6, 1e-2])
-    assert set(run.notes["tuned_lr"]) == {"text", "audio"}
-    for name, chosen in run.notes["tuned_lr"].items():
-        quality = {rate: run.history[f"rsc/{name}/lr={rate:g}"] for rate in (1e-6, 1e-2)}
+    _, log = fit(lr={"image": 1e-3, "default": 0.0}, lr_grid=[1e-6, 1e-2])
+    assert set(log.notes["tuned_lr"]) == {"text", "audio"}
+    for name, chosen in log.notes["tuned_lr"].items():
+        quality = {rate: log.history[f"rsc/{name}/lr={rate:g}"] for rate in (1e-6, 1e-2)}
         kept = {
             rate: h["val/quality"][int(np.argmin([row[0] for row in h["val/total"]]))][0]
             for rate, h in quality.items()
@@ -158,9 +165,9 @@ def test_unknown_learning_rates_are_searched_on_validation():
 
 
 def test_a_modality_smaller_than_the_batch_and_labels_of_many_classes():
-    retrievers, run = fit(batch=1024, split=make_split(SIZES, multi=True))
+    retrievers, log = fit(batch=1024, split=make_split(multi=True))
     assert retrievers[0].embed("audio", rows(2, 4)).shape == (2, 16)
-    assert len(run.history["rsc/audio"]["train/total"]) == 4
+    assert len(log.history["rsc/audio"]["train/total"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -171,40 +178,24 @@ def test_a_modality_smaller_than_the_batch_and_labels_of_many_classes():
         {"recast": "transpose"},
         {"q_fixed": 2.0},
         {"eta": 0.0},
-        {"keep_remainder": True},
+        {"spl_q0": "ce"},
     ],
 )
 def test_every_variant_trains_and_differs(values):
-    base, _ = fit(epochs=3)
-    changed, _ = fit(epochs=3, **values)
+    base, changed = fit(epochs=3)[0][0], fit(epochs=3, **values)[0][0]
     x = rows(5, 8)
-    assert changed[0].embed("image", x).isfinite().all()
-    assert not torch.equal(base[0].embed("image", x), changed[0].embed("image", x))
+    assert changed.embed("image", x).isfinite().all()
+    assert not torch.equal(base.embed("image", x), changed.embed("image", x))
 
 
 def test_training_learns_to_retrieve():
     retrievers, _ = fit(epochs=40, q_step=0.03, lr_spl=1e-2, lr={"default": 1e-2})
-    test = make_split(SIZES, seed=5)
-    image, text = (
-        retrievers[0].embed(m, torch.from_numpy(test[m].features).double()) for m in ("image", "text")
-    )
-    nearest = torch.from_numpy(test["text"].labels)[(image @ text.T).argmax(dim=1)]
-    assert (nearest == torch.from_numpy(test["image"].labels)).double().mean() > 0.9
+    assert nearest_class_accuracy(retrievers[0]) > 0.9
 
 
-def test_wrong_values_are_refused():
-    for values, message in [
-        ({"select": "test"}, "select must be one of loss, loss_q1, last"),
-        ({"mix": 2.0}, "mix must lie in 0..1"),
-        ({"epochs": 0}, "must be positive"),
-        ({"lr": {"image": -1.0}}, "must not be negative"),
-        ({"lr": {"image": 0.0}, "lr_grid": []}, "lr_grid is empty"),
-    ]:
-        with pytest.raises(RecipeError, match=message):
-            DRCL.from_values(values)
-    with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
-        fit(dim=2)
-    assert DRCLConfig() == DRCL.from_values({}).config
+def test_there_is_a_learning_rate_to_try():
+    with pytest.raises(RecipeError, match="lr_grid must name a learning rate"):
+        build("drcl", lr_grid=[])
 
 
 @pytest.mark.real_data

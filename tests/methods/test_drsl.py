@@ -3,40 +3,28 @@
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.drsl import (
-    DRSL,
-    DRSLConfig,
-    DRSLNet,
-    RelationNet,
-    loss_of,
-    phase_of,
-    relational_loss,
-    same_class,
-)
-from torch.func import functional_call
+from benchmark.methods.blocks.losses import shares_label
+from benchmark.methods.drsl import DRSL, DRSLNet, RelationNet, relational_loss
 
-from benchmark.contract.method import check_method
-from benchmark.core.method import Run
-from benchmark.core.registry import METHODS
+from benchmark.core.method import FitLog, RunContext
 from benchmark.errors import RecipeError
 from benchmark.evaluation.validation import mean_average_precision
-from benchmark.training.train import STATE
-from tests.methods.data import make_split, one_hot, rows
+from benchmark.training import STATE, Batch, Model
+from tests.methods.data import build, make_split, one_hot, published, rows
 
 PAIR = {"image": (30, 8), "text": (30, 5)}
-CONFIG = DRSLConfig(hidden=(6,), features=4, relation=(7, 5))
+CONFIG = published("drsl", hidden=(6,), features=4, relation=(7, 5))
 
 
-def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
-    method = DRSL.from_values({**DRSL.tiny(), **values})
-    train = split or make_split(PAIR)
-    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
-    method.check(train)
-    return method.fit(train, validation(), run), run
+def fit(sizes=PAIR, **values):
+    log = FitLog()
+    run = RunContext(precision="fp64")
+    (model,) = build("drsl", **values).fit(make_split(sizes), validation(sizes), run, log)
+    return model, log
 
 
-def validation():
-    return make_split({"image": (9, 8), "text": (9, 5)}, seed=1)
+def validation(sizes=PAIR):
+    return make_split({name: (9, d) for name, (_, d) in sizes.items()}, seed=1)
 
 
 def relation(seed=0, hidden=(7, 5)):
@@ -110,7 +98,7 @@ def test_scores_do_not_depend_on_chunks_or_on_company(pairs):
 def test_loss_is_the_batch_times_the_mean_square():
     scores, target = (
         rows(6, 6).requires_grad_(),
-        same_class(one_hot(np.arange(6) % 2, 2), one_hot(np.arange(6) % 2, 2)),
+        shares_label(one_hot(np.arange(6) % 2, 2), one_hot(np.arange(6) % 2, 2)),
     )
     loss = relational_loss(scores, target.double())
     torch.testing.assert_close(loss, 6 * torch.nn.functional.mse_loss(scores, target.double()))
@@ -121,28 +109,28 @@ def test_loss_is_the_batch_times_the_mean_square():
 
 def test_targets():
     y = one_hot([0, 1, 2, 0], 3)
-    target = same_class(y, y)
+    target = shares_label(y, y)
     assert torch.equal(target, target.T)
     assert target.diagonal().all()
     assert target.sum() == 6
     several = torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 0, 0]])
-    assert same_class(several, several).int().tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 1]]
+    assert shares_label(several, several).int().tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 1]]
 
 
 def test_learning_rate_decays_from_the_first_epoch_on():
-    objective = phase_of(DRSLConfig(), DRSLNet(CONFIG, (8, 5)), None, None, Run()).objectives[0]
+    (objective,) = DRSL(CONFIG).objectives(DRSLNet(CONFIG, 8, 5))
     rates = [objective.optimizer.lr * objective.factor(e, 100 * e) for e in range(3)]
     assert rates == pytest.approx([0.98e-4, 0.9604e-4, 0.941192e-4])
 
 
 def batch(n=7):
     y = one_hot(np.arange(n) % 3, 3)
-    return {"x/image": rows(n, 8), "x/text": rows(n, 5, 1), "y/image": y, "y/text": y}
+    return Batch({"image": rows(n, 8), "text": rows(n, 5, 1)}, {"image": y, "text": y}, {}, {})
 
 
 def network():
     torch.manual_seed(0)
-    net = DRSLNet(CONFIG, (8, 5)).double()
+    net = DRSLNet(CONFIG, 8, 5).double()
     params = {n: p.detach() for n, p in [*net.named_parameters(), *net.named_buffers()]}
     return net, params
 
@@ -152,7 +140,7 @@ def test_gradients_through_the_normalisations():
     names = [n for n, _ in net.named_parameters()]
 
     def total(*values):
-        return loss_of(CONFIG, net)({**params, **dict(zip(names, values, strict=True))}, batch(5), {})[
+        return DRSL(CONFIG).loss(Model(net, {**params, **dict(zip(names, values, strict=True))}), batch(5))[
             "total"
         ]
 
@@ -163,9 +151,9 @@ def test_gradients_through_the_normalisations():
 def test_logged_means_and_state():
     net, params = network()
     given = batch()
-    terms = loss_of(CONFIG, net)(params, given, {})
-    scores, _ = functional_call(net, params, (given["x/image"], given["x/text"], True))
-    target = same_class(given["y/image"], given["y/text"])
+    terms = DRSL(CONFIG).loss(Model(net, params), given)
+    scores, _ = Model(net, params)(*given.x.values())
+    target = shares_label(*given.y.values())
     torch.testing.assert_close(terms["same"], scores[target].mean())
     torch.testing.assert_close(terms["different"], scores[~target].mean())
     state = {n.removeprefix(STATE) for n in terms if n.startswith(STATE)}
@@ -174,50 +162,38 @@ def test_logged_means_and_state():
 
 
 def test_training_keeps_running_statistics():
-    (model,), _ = fit()
-    fresh = dict(DRSLNet(DRSL.from_values(DRSL.tiny()).config, (8, 5)).named_buffers())
-    assert all(not torch.allclose(model.params[n].float(), start) for n, start in fresh.items())
+    trained = fit()[0].inner.model.tensors
+    fresh = dict(DRSLNet(build("drsl").config, 8, 5).named_buffers())
+    assert all(not torch.allclose(trained[n].float(), start) for n, start in fresh.items())
 
 
-def test_scores_are_remembered_for_the_other_direction_only(monkeypatch):
-    [model], _ = fit()
-    test = validation()
-    x, y = (torch.as_tensor(test[m].features).double() for m in ("image", "text"))
+@pytest.mark.parametrize("names", [("image", "text"), ("audio", "image")])
+def test_a_pair_of_tensors_is_scored_once_for_both_directions(names, monkeypatch):
+    sizes = dict(zip(names, PAIR.values(), strict=True))
+    model, _ = fit(sizes)
+    x, y = (torch.as_tensor(each.features).double() for each in validation(sizes))
     calls = []
-    whole = DRSLNet.score
-    monkeypatch.setattr(DRSLNet, "score", lambda *given: calls.append(1) or whole(*given))
-    forth = model.similarity("image", x, "text", y).clone()
-    assert torch.equal(model.similarity("text", y, "image", x), forth.T)
+    whole = RelationNet.forward
+    monkeypatch.setattr(RelationNet, "forward", lambda *given: calls.append(1) or whole(*given))
+    a, b = names
+    forth = model.similarity(a, x, b, y).clone()
+    assert torch.equal(model.similarity(b, y, a, x), forth.T)
     assert len(calls) == 1
+    assert torch.equal(model.similarity(b, y, a, x), forth.T)
+    assert len(calls) == 2, "what both directions have had is not held"
     x += 1  # the same tensor with other values
-    assert not torch.equal(model.similarity("image", x, "text", y), forth)
-    assert len(calls) == 2
+    assert not torch.equal(model.similarity(a, x, b, y), forth)
+    assert len(calls) == 3
 
 
 def test_both_directions_rank_by_one_matrix():
-    (model,), _ = fit()
+    model, _ = fit()
     x, y = rows(6, 8), rows(4, 5)
     forth, back = model.similarity("image", x, "text", y), model.similarity("text", y, "image", x)
     assert forth.shape == (6, 4)
     assert torch.equal(forth, back.T)
     with pytest.raises(NotImplementedError, match="scores pairs directly"):
         model.embed("image", x)
-
-
-@pytest.mark.parametrize("values", [{}, {"select": "val"}, {"sampler": "independent"}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    given = [rows(11, d).to(device) for _, d in PAIR.values()]
-
-    def scores(models):
-        return [m.similarity("image", given[0], "text", given[1]) for m in models]
-
-    together = scores(fit((1, 2, 3), None, "together", device, **values)[0])
-    alone = scores(fit((1, 2, 3), None, "alone", device, **values)[0])
-    single = scores(fit((2,), None, device=device, **values)[0])
-    for a, b in zip(together, alone, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(together[1], single[0], rtol=1e-6, atol=1e-7)
-    assert not torch.allclose(together[0], together[1])
 
 
 @pytest.mark.parametrize(
@@ -231,15 +207,15 @@ def test_three_seeds_together_equal_each_alone(values, device):
     ],
 )
 def test_every_variant_trains_and_differs(values):
-    base, changed = fit()[0][0], fit(**values)[0][0]
+    base, changed = fit()[0], fit(**values)[0]
     given = "image", rows(5, 8), "text", rows(5, 5)
     assert changed.similarity(*given).isfinite().all()
     assert not torch.allclose(base.similarity(*given), changed.similarity(*given))
 
 
 def test_the_kept_epoch_has_the_best_validation_map():
-    (model,), run = fit(select="val", epochs=8, lr=3e-3)
-    curve = [each[0] for each in run.history["drsl"]["val/map"]]
+    model, log = fit(select="val", epochs=8, lr=3e-3)
+    curve = [each[0] for each in log.history["drsl"]["val/map"]]
     x = {m.name: torch.from_numpy(m.features).double() for m in validation()}
     labels = {m.name: torch.from_numpy(m.labels) for m in validation()}
     relevant = labels["image"][:, None] == labels["text"][None]
@@ -250,33 +226,21 @@ def test_the_kept_epoch_has_the_best_validation_map():
 
 
 def test_training_learns_to_retrieve():
-    (model,), run = fit(epochs=30)
+    model, log = fit(epochs=30)
     test = make_split(PAIR, seed=5, name="test")
     x = {m.name: torch.from_numpy(m.features).double() for m in test}
     nearest = model.similarity("image", x["image"], "text", x["text"]).argmax(dim=1).numpy()
     assert (test["text"].labels[nearest] == test["image"].labels).mean() > 0.9
-    history = run.history["drsl"]
+    history = log.history["drsl"]
     assert history["train/same"][-1][0] > history["train/different"][-1][0] + 0.5
 
 
 def test_a_last_batch_of_one_is_dropped():
-    _, run = fit(split=make_split({"image": (25, 8), "text": (25, 5)}), batch=12)
-    assert all(np.isfinite(row[0]) for row in run.history["drsl"]["train/total"])
+    _, log = fit({"image": (25, 8), "text": (25, 5)}, batch=12)
+    assert all(np.isfinite(row[0]) for row in log.history["drsl"]["train/total"])
 
 
-def test_wrong_values_are_refused():
-    for values, message in [
-        ({"reduction": "sum"}, "reduction must be one of batch, pairs"),
-        ({"select": "test"}, "select must be one of last, val"),
-        ({"sampler": "rows"}, "sampler must be one of tuples, independent"),
-        ({"batch": 1}, "batch at least 2"),
-        ({"relation": ()}, "at least one hidden layer"),
-        ({"lr": -1.0}, "must not be negative"),
-    ]:
+def test_settings_that_cannot_be_trained():
+    for values, message in [({"batch": 1}, "batch must be"), ({"relation": ()}, "at least one hidden layer")]:
         with pytest.raises(RecipeError, match=message):
-            DRSL.from_values(values)
-
-
-def test_contract():
-    broken = {r.name: r.detail for r in check_method(METHODS.get("drsl")) if not r.passed}
-    assert not broken
+            build("drsl", **values)

@@ -2,57 +2,44 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from benchmark.methods import mrl
 from benchmark.methods.blocks.joint import select_by_map
 from benchmark.methods.blocks.layers import unit_rows
 from benchmark.methods.elrcmr import (
-    ELRCMR,
-    ELRCMRConfig,
     class_contrast,
     clipped,
     early_learning,
-    joint_phase,
     objective_terms,
     ramp_down,
     step_weights,
-    target_pass,
     updated_targets,
-    with_state,
 )
-from benchmark.methods.mrl import MRLConfig, start_joint
 
-from benchmark.contract.method import check_method
-from benchmark.core.method import Run
-from benchmark.core.registry import METHODS
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.training.samplers import TupleSampler
-from benchmark.training.train import train_phase
-from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+from benchmark.core.method import FitLog, RunContext
+from benchmark.errors import UnsupportedError
+from benchmark.training import Model, train_phase
+from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, published, rows
 
-HELD = {m: (9, d) for m, (_, d) in SIZES.items()}
+HELD = make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1)
+F64 = RunContext(precision="fp64")
 
 
-def fit(seeds=(1,), replicas="auto", device=None, **values):
-    method = ELRCMR.from_values({**ELRCMR.tiny(), **values})
-    train = make_split()
-    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
-    method.check(train)
-    return method.fit(train, make_split(HELD, seed=1), run), run
+def fit(**values):
+    return build("elrcmr", **values).fit(make_split(), HELD, F64, FitLog())[0]
 
 
-def prepared(run=None, **values):
-    """A phase without validation that hands everything back, and its initial parameters."""
-    config = ELRCMRConfig(**{**ELRCMR.tiny(), "select": "last", **values})
-    run, split = run or Run(precision="fp64"), make_split()
-    embed, start = start_joint(split, config.hidden, config.dim, run, "mrl")
-    sampler = TupleSampler(split, run, config.batch)
-    update = target_pass(embed, sampler.features, config.tau)
-    phase = replace(joint_phase(config, embed, split.names, sampler, update), keep=())
-    return phase, with_state(start, split, config, update), run, embed, update
+def prepared(run=F64, **values):
+    """A method, its phase without validation that hands everything back, and initial parameters."""
+    method, split = build("elrcmr", **values), make_split()
+    net, start = method.start(split, run)
+    return method, replace(method.phase(net, method.sampler(split, run)), keep=()), start
+
+
+def train(phase, start, run=F64):
+    return train_phase(phase, start, run, FitLog()).params
 
 
 def probabilities(n, classes, seed=0):
@@ -117,9 +104,9 @@ def test_a_single_row_has_no_class_contrast():
     assert not torch.autograd.grad(value, z)[0].any()
 
 
-@pytest.mark.parametrize("values", [{}, {"mc_form": "paper", "mc_mask_duplicates": True, "tau": 0.5}])
+@pytest.mark.parametrize("values", [{}, {"mc_mask_duplicates": True, "tau": 0.5}])
 def test_gradient_of_the_objective_for_fixed_targets(values):
-    config = ELRCMRConfig(**values)
+    config = published("elrcmr", **values)
     table = torch.tensor([[0, 1, 2, 3], [0, 0, 1, 2]])
     y = one_hot([[0, 1, 2, 0]] * 2, 3)
     flat, classes = rows(8, 5), unit_rows(rows(3, 5, 1)).T.contiguous()
@@ -147,41 +134,47 @@ def test_gradient_of_the_objective_for_fixed_targets(values):
 
 
 def test_weights_count_the_pass_before_training():
-    weights = step_weights(ELRCMRConfig(beta=0.5, ramp_steps=100, epochs=10), steps=4)
+    weights = step_weights(published("elrcmr", beta=0.5, ramp_steps=100, epochs=10), steps=4)
     assert weights(0)["beta"][0] == pytest.approx(0.5 * ramp_down(5, 100))
     assert weights(2)["beta"] == pytest.approx([0.5 * ramp_down(t, 100) for t in (13, 14, 15, 16)])
     assert weights(0)["alpha"][0] == 1
     assert weights(2)["alpha"][1] == weights(3)["alpha"][0]
-    cold = step_weights(ELRCMRConfig(warm_pass=False, ramp_fraction=0.5, epochs=10, beta=1.0), steps=4)
-    assert cold(0)["beta"][0] == pytest.approx(ramp_down(1, 20))
-    assert cold(5)["beta"] == [0] * 4
+    share = step_weights(published("elrcmr", ramp_fraction=0.5, epochs=9, beta=1.0), steps=4)
+    assert share(0)["beta"][0] == pytest.approx(ramp_down(5, 20))
+    assert share(4)["beta"] == [0] * 4
     assert ramp_down(0, 7) == pytest.approx(1 - math.exp(-5))
 
 
-@pytest.mark.parametrize(("warm", "epoch", "share"), [(1, 1, 0.19), (1, 0, 0.1), (0, 1, 0.1), (0, 0, 0.0)])
-def test_passes_before_training_fill_the_targets(warm, epoch, share):
-    _, start, run, embed, _ = prepared(warm_pass=bool(warm), elr_epoch_update=bool(epoch))
-    x = run.tensor(make_split()["audio"].features)
-    one = {n: p[0] for n, p in start.items()}
-    q = clipped(embed(one, "audio", x) @ one["classes"])
-    torch.testing.assert_close(start["targets.audio"][0], share * q, rtol=1e-6, atol=1e-9)
+def test_the_rate_falls_in_a_period_of_its_own():
+    wanted = {0: (1 + math.cos(math.pi * 2 / 4)) / 2, 100: (1 + math.cos(math.pi * 2 / 100)) / 2}
+    for period, factor in wanted.items():
+        _, phase, _ = prepared(epochs=4, lr_period=period)
+        assert phase.objectives[0].factor(3, 99) == pytest.approx(factor)
+
+
+def test_two_passes_before_training_fill_the_targets():
+    method, phase, start = prepared()
+    model = Model(phase.net, {n: p[0] for n, p in start.items()})
+    x = F64.tensor(make_split()["audio"].features)
+    q = clipped(method.embed(model, "audio", x) @ model.classes)
+    torch.testing.assert_close(start["targets.audio"][0], 0.19 * q, rtol=1e-6, atol=1e-9)
 
 
 def test_targets_change_in_training_by_the_pass_after_an_epoch_and_not_by_validation():
-    run = Run((1, 2), precision="fp64", replicas="together")
-    phase, start, _, embed, update = prepared(run, epochs=2, weight_avg="off")
-    val = make_split(HELD, seed=1)
-    ends = {}
-    for name, changes in {
-        "plain": {},
-        "validated": {"validate": select_by_map(embed, val, run)},
-        "without": {"after_epoch": None, "epochs": 1},
-        "one": {"epochs": 1},
-    }.items():
-        ends[name] = train_phase(replace(phase, **changes), start, run).params
+    run = RunContext((1, 2), precision="fp64", replicas="together")
+    method, phase, start = prepared(run, epochs=2, weight_avg="off")
+    ends = {
+        name: train(replace(phase, **changes), start, run)
+        for name, changes in {
+            "plain": {},
+            "validated": {"validate": select_by_map(method.embed, HELD, run)},
+            "without": {"after_epoch": None, "epochs": 1},
+            "one": {"epochs": 1},
+        }.items()
+    }
     for name, p in ends["plain"].items():
         assert torch.equal(p, ends["validated"][name])
-    swept = torch.vmap(lambda p: update(p, {}))(ends["without"])
+    swept = torch.vmap(lambda p: phase.after_epoch(Model(phase.net, p), {}))(ends["without"])
     for name, targets in swept.items():
         torch.testing.assert_close(ends["one"][name], targets)
         assert not torch.allclose(ends["without"][name], start[name])
@@ -189,14 +182,11 @@ def test_targets_change_in_training_by_the_pass_after_an_epoch_and_not_by_valida
 
 
 def test_without_its_additions_it_is_mrl():
-    phase, start, run, embed, _ = prepared(
-        lama=0.0, zeta=0.0, weight_avg="off", warm_pass=False, lr_period=0, ramp_steps=10**12, beta=0.6
-    )
-    fixed = MRLConfig(**ELRCMR.tiny(), beta=0.6 * ramp_down(0, 1), select="last")
-    other = mrl.joint_phase(fixed, embed, make_split().names, phase.sampler)
+    _, phase, start = prepared(lama=0.0, zeta=0.0, weight_avg="off", lr_period=0, ramp_steps=10**12, beta=0.6)
+    plain = build("mrl", beta=0.6 * ramp_down(0, 1))
+    other = replace(plain.phase(phase.net, phase.sampler), keep=())
     bare = {n: p for n, p in start.items() if not n.startswith("targets.")}
-    wanted = train_phase(other, bare, run).params
-    got = train_phase(replace(phase, stream="mrl"), start, run).params
+    wanted, got = train(other, bare), train(replace(phase, stream="mrl"), start)
     for name, p in wanted.items():
         torch.testing.assert_close(got[name], p, rtol=1e-9, atol=1e-10)
 
@@ -204,20 +194,16 @@ def test_without_its_additions_it_is_mrl():
 @pytest.mark.parametrize("average", ["effective", "ema"])
 def test_averaging_of_weights(average):
     """One epoch of two steps, replayed without averaging in between."""
-    alpha = [1.0, 0.5]
 
-    def weights(epoch):
+    def given(alpha, epoch):
         return {"beta": [0.5, 0.5], "alpha": alpha}
 
-    phase, start, run, _, _ = prepared(epochs=1, weight_avg=average, batch=15, elr_epoch_update=False)
-    got = train_phase(replace(phase, per_step=weights), start, run).params
-    plain = train_phase(replace(phase, per_step=weights, after=None), start, run).params
-
-    def once(epoch):
-        return {"beta": [0.5, 0.5], "alpha": [1.0, 1.0]}
-
-    unmoved = train_phase(replace(phase, per_step=once), start, run).params
-    name = "encoders.0.last.weight"
+    _, phase, start = prepared(epochs=1, weight_avg=average, batch=15)
+    phase = replace(phase, after_epoch=None, per_step=partial(given, [1.0, 0.5]))
+    got = train(phase, start)
+    plain = train(replace(phase, after=None), start)
+    unmoved = train(replace(phase, per_step=partial(given, [1.0, 1.0])), start)
+    name = "encoders.image.last.weight"
     torch.testing.assert_close(unmoved[name], plain[name])
     if average == "effective":
         torch.testing.assert_close(got[name], 0.75 * plain[name])
@@ -229,59 +215,31 @@ def test_averaging_of_weights(average):
     assert torch.equal(got["classes"], plain["classes"])
 
 
-@pytest.mark.parametrize("values", [{}, {"weight_avg": "ema", "mc_mask_duplicates": True}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    together, alone = (fit((1, 2, 3), mode, device, **values)[0] for mode in ("together", "alone"))
-    single = fit((2,), device=device, **values)[0]
-    for name, (_, d) in SIZES.items():
-        x = rows(11, d).to(device)
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
-        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
-
-
 @pytest.mark.parametrize(
     "values",
     [
         {"weight_avg": "ema", "setp": 4},
         {"weight_avg": "off"},
-        {"warm_pass": False},
-        {"elr_epoch_update": False},
         {"lama": 0.1},
         {"zeta": 0.1},
         {"ramp_steps": 4},
-        {"mc_form": "paper"},
         {"mc_mask_duplicates": True},
     ],
 )
 def test_every_option_trains_and_matters(values):
-    base, changed = fit()[0][0].embed("image", rows(5, 8)), fit(**values)[0][0].embed("image", rows(5, 8))
+    base, changed = fit().embed("image", rows(5, 8)), fit(**values).embed("image", rows(5, 8))
     torch.testing.assert_close(changed.norm(dim=1), torch.ones(5, dtype=torch.float64))
     assert not torch.equal(base, changed)
 
 
 def test_training_learns_to_retrieve():
-    retrievers, _ = fit(epochs=20, lr=1e-2)
-    assert nearest_class_accuracy(retrievers[0]) > 0.9
+    assert nearest_class_accuracy(fit(epochs=20, lr=1e-2)) > 0.9
 
 
-def test_contract():
-    assert [r for r in check_method(METHODS.get("elrcmr")) if not r.passed] == []
+def test_data_smaller_than_a_batch():
+    assert fit(batch=1000).embed("text", rows(5, 5)).isfinite().all()
 
 
-def test_wrong_values_are_refused():
-    for values, message in [
-        ({"select": "test"}, "select must be one of map, last"),
-        ({"weight_avg": "on"}, "weight_avg must be one of effective, ema, off"),
-        ({"mc_form": "both"}, "mc_form must be one of code, paper"),
-        ({"ramp_fraction": 0.0}, "ramp_fraction and setp be positive"),
-        ({"alpha0": 0.0}, "alpha0 must lie above 0"),
-        ({"epochs": 0}, "must be positive"),
-    ]:
-        with pytest.raises(RecipeError, match=message):
-            ELRCMR.from_values(values)
-    with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
-        fit(dim=2)
-    assert ELRCMRConfig() == ELRCMR.from_values({}).config
-    assert np.isfinite(fit(batch=1000)[1].history["elrcmr"]["train/total"]).all()
+def test_an_embedding_narrower_than_the_number_of_classes_is_refused():
+    with pytest.raises(UnsupportedError, match="elrcmr needs an embedding at least as wide as the 3 classes"):
+        build("elrcmr", dim=2).check(make_split())

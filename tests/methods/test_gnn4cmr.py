@@ -6,32 +6,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.blocks.adversarial import Block, Pass, adversarial_loss, reverse_gradient
-from benchmark.methods.blocks.graph import cosine_graph, head_graph, normalized, static_graph
-from benchmark.methods.blocks.layers import part_of
+from benchmark.methods.blocks.adversarial import Block, Pass, adversarial_loss
+from benchmark.methods.blocks.graph import class_means, cosine_graph, head_graph, normalized, static_graph
+from benchmark.methods.blocks.losses import label_overlap, shares_label
 from benchmark.methods.gnn4cmr import (
     GNN4CMR,
-    GNN4CMRConfig,
     GNN4CMRNet,
     contrast,
     contrastive_loss,
-    embed_with,
     forward_pass,
-    gnn4cmr_phase,
     objective_terms,
-    shared_labels,
 )
 from torch.autograd import gradcheck
-from torch.func import functional_call
 
-from benchmark.core.method import Run
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.training.samplers import TupleSampler
-from benchmark.training.train import build_replicas, train_phase
-from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+from benchmark.core.method import FitLog, RunContext
+from benchmark.errors import RecipeError
+from benchmark.training import Model, train_phase
+from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, published, rows
 
 PAIR = {m: SIZES[m] for m in ("image", "text")}
-CONFIG = GNN4CMRConfig(dim=6, node_dim=4, layers=2, heads=2, decoder_image=5, decoder_text=5)
+NARROW = {"dim": 6, "node_dim": 4, "layers": 2, "heads": 2, "decoder_image": 5, "decoder_text": 5}
+CONFIG = published("gnn4cmr", **NARROW, disc_shares=(1, 1), alpha=0.5, beta=2.0)
 
 
 def paired_split(sizes=PAIR, **settings):
@@ -41,46 +36,40 @@ def paired_split(sizes=PAIR, **settings):
     return replace(split, modalities=pairs)
 
 
-def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
-    method = GNN4CMR.from_values({**GNN4CMR.tiny(), **values})
-    train = split or paired_split()
-    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
-    method.check(train)
+def fit(split=None, seeds=(1,), replicas="auto", **values):
+    train, run, log = (
+        split or paired_split(),
+        RunContext(seeds, precision="fp64", replicas=replicas),
+        FitLog(),
+    )
     sizes = {m.name: (9, m.dim) for m in train}
     val = paired_split(sizes, seed=1, multi=train.label_form == "multi")
-    return method.fit(train, val, run), run
+    return build("gnn4cmr", **values).fit(train, val, run, log), log
 
 
-def network(config=CONFIG, widths=None, seeds=(1,)):
-    run = Run(seeds, precision="fp64")
-    widths = widths or {m: d for m, (_, d) in PAIR.items()}
-    return build_replicas(lambda: GNN4CMRNet(widths, torch.randn(3, 4), config), list(seeds), run)
+def network():
+    """The networks without weights, and parameters of one replica."""
+    net, start = GNN4CMR(CONFIG).start(paired_split(), RunContext(precision="fp64"))
+    return net, {name: p[0] for name, p in start.items()}
 
 
 def one_step(config):
     """Change of every parameter and statistic in one step on all pairs."""
-    net, start = network(config)
-    run = Run(precision="fp64")
-    graph = torch.eye(3, dtype=torch.float64)[None]
-    phase = gnn4cmr_phase(config, net, TupleSampler(paired_split(), run, 100), graph)
-    after = train_phase(phase, start, run).params
+    run, train, method = RunContext(precision="fp64"), paired_split(), GNN4CMR(config)
+    net, start = method.start(train, run)
+    phase = method.phase(net, method.sampler(train, run))
+    phase = replace(phase, constants=method.constants(train, start, run), keep=())
+    after = train_phase(phase, start, run, FitLog()).params
     return {name: (after[name] - p)[0] for name, p in start.items()}
-
-
-def test_the_gradient_is_exactly_reversed():
-    x, weight = rows(3, 4).requires_grad_(), rows(3, 4, 1)
-    y = reverse_gradient(x)
-    assert torch.equal(y, x)
-    assert torch.equal(torch.autograd.grad((y * weight).sum(), x)[0], -weight)
 
 
 def test_the_two_sides_pull_the_adversarial_loss_apart():
     net, start = network()
-    params = {n: p[0].requires_grad_("running" not in n) for n, p in start.items()}
-    x = rows(9, 8), rows(9, 5, 1)
+    params = {n: p.requires_grad_("running" not in n) for n, p in start.items()}
+    x = {"image": rows(9, 8), "text": rows(9, 5, 1)}
 
     def adversarial(params):
-        found, _ = forward_pass(net, params, x, torch.eye(3, dtype=torch.float64), CONFIG)
+        found, _ = forward_pass(Model(net, params), x, torch.eye(3, dtype=torch.float64), CONFIG)
         return adversarial_loss(*(found[name] for name in ("true_a", "made_a", "made_b", "true_b")))
 
     before = adversarial(params)
@@ -101,7 +90,7 @@ def test_equal_logits_leave_a_discriminator_at_chance():
 def test_contrast_of_two_items_by_hand():
     u = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
     v = torch.tensor([[0.8, 0.6], [0.0, 1.0]], dtype=torch.float64)
-    inter, intra = contrastive_loss((u, v), (one_hot([0, 1], 2),) * 2, GNN4CMRConfig(tau=0.5))
+    inter, intra = contrastive_loss((u, v), (one_hot([0, 1], 2),) * 2, replace(CONFIG, tau=0.5))
     z = [[1.6, 0.0], [1.92, 1.6]]  # cosines / tau
 
     def mass(*logits):
@@ -114,7 +103,8 @@ def test_contrast_of_two_items_by_hand():
 
 
 def test_contrast_against_loops():
-    z, similar, spread = rows(4, 4), shared_labels(*(one_hot([0, 1, 0, 0], 3),) * 2, "binary"), 1.06
+    y = one_hot([0, 1, 0, 0], 3)
+    z, similar, spread = rows(4, 4), y @ y.T, 1.06
     total = 0.0
     for i in range(4):
         mass = math.log(sum(math.exp(spread * z[i, k]) for k in range(4)))
@@ -148,11 +138,18 @@ def test_a_row_without_other_positives_has_no_part_within():
 
 def test_similarity_of_labels():
     y = torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]], dtype=torch.float64)
-    assert shared_labels(y, y, "binary").tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0] * 4]
+    assert shares_label(y, y).int().tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0] * 4]
     wanted = [[1, 1 / 3, 0, 0], [1 / 3, 1, 1 / 2, 0], [0, 1 / 2, 1, 0], [0] * 4]
-    torch.testing.assert_close(shared_labels(y, y, "jaccard"), torch.tensor(wanted, dtype=torch.float64))
+    torch.testing.assert_close(label_overlap(y, y), torch.tensor(wanted, dtype=torch.float64))
     single = one_hot([0, 1, 1, 2], 3)
-    assert torch.equal(shared_labels(single, single, "jaccard"), shared_labels(single, single, "binary"))
+    assert torch.equal(label_overlap(single, single), shares_label(single, single).double())
+    u, v = rows(4, 3), rows(4, 3, 1)
+    for labels, equal in ((single, True), (y, False)):
+        found = [
+            contrastive_loss((u, v), (labels, labels), replace(CONFIG, label_sim=kind))[0]
+            for kind in ("binary", "jaccard")
+        ]
+        assert torch.equal(*found) is equal
 
 
 def test_the_graph_of_labels_of_one_class_is_the_identity():
@@ -205,7 +202,7 @@ def test_a_block_used_twice_averages_its_statistics_twice():
     block = Block((4, 3, 2), bare=True).double()
     peer = torch.nn.BatchNorm1d(4).double()
     params = {f"judge.{n}": p for n, p in (*block.named_parameters(), *block.named_buffers())}
-    run = Pass(torch.nn.ModuleDict({"judge": block}), params)
+    run = Pass(Model(torch.nn.ModuleDict({"judge": block}), params))
     for seed in range(2):
         x = rows(6, 4, seed) + seed
         wanted = block.layers[1](block.layers[0](peer(x)).relu())
@@ -217,26 +214,20 @@ def test_a_block_used_twice_averages_its_statistics_twice():
 
 
 def test_decoders_go_by_kind_and_discriminators_by_width():
-    config = GNN4CMRConfig(dim=6, node_dim=4)
+    config = published("gnn4cmr", dim=6, node_dim=4)
     net = GNN4CMRNet({"audio": 29, "3d": 10}, torch.zeros(3, 4), config)
     assert net.decoders["audio"].layers[0].out_features == 512
     assert net.decoders["3d"].layers[0].out_features == 2048
     assert (net.decoders["audio"].slope, net.decoders["3d"].slope) == (0.2, 0.0)
     widths = {m: [layer.out_features for layer in d.layers] for m, d in net.discriminators.items()}
     assert widths == {"audio": [7, 1, 2], "3d": [2, 1, 2]}
-    net = GNN4CMRNet({"audio": 29}, torch.zeros(3, 4), replace(config, disc_min_width=8))
-    assert [layer.out_features for layer in net.discriminators["audio"].layers] == [8, 8, 2]
 
 
 def test_an_embedding_does_not_depend_on_its_batch():
-    net, start = network()
-    params = {n: p[0] for n, p in start.items()}
-    x = rows(5, 8)
-    embed = embed_with(net)
-    torch.testing.assert_close(embed(params, "image", x)[:2], embed(params, "image", x[:2]))
-    block = net.encoders["image"]
-    trained, _ = functional_call(block, part_of(params, "encoders.image."), (x, True))
-    assert not torch.allclose(trained, embed(params, "image", x))
+    model, method, x = Model(*network()), GNN4CMR(CONFIG), rows(5, 8)
+    found = method.embed(model, "image", x)
+    torch.testing.assert_close(found[:2], method.embed(model, "image", x[:2]))
+    assert not torch.allclose(Pass(model)("encoders.image", x), found)
 
 
 def test_gradients():
@@ -249,39 +240,23 @@ def test_gradients():
 
 
 def test_terms_add_up():
-    net, start = network()
-    params = {n: p[0] for n, p in start.items()}
-    found, _ = forward_pass(net, params, (rows(6, 8), rows(6, 5, 1)), torch.eye(3).double(), CONFIG)
+    x = {"image": rows(6, 8), "text": rows(6, 5, 1)}
+    found, _ = forward_pass(Model(*network()), x, torch.eye(3).double(), CONFIG)
     y = one_hot([0, 1, 2, 0, 1, 2], 3)
     terms = objective_terms(found, (y, y), CONFIG)
     wanted = 0.5 * terms["label"] + terms["contrastive"] + 2 * terms["adversarial"]
     torch.testing.assert_close(terms["total"], wanted)
 
 
-@pytest.mark.parametrize("values", [{}, {"model": "i_gnn", "node_features": "learned_normal"}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    together, _ = fit((1, 2, 3), None, "together", device, **values)
-    alone, _ = fit((1, 2, 3), None, "alone", device, **values)
-    single, _ = fit((2,), None, device=device, **values)
-    for name, (_, d) in PAIR.items():
-        x = rows(11, d).to(device)
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-6, atol=1e-8)
-        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-6, atol=1e-8)
-        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
-
-
 @pytest.mark.parametrize(
     "values",
     [
         {"model": "i_gnn", "node_features": "class_mean"},
-        {"model": "i_gnn", "node_features": "onehot"},
+        {"model": "i_gnn", "node_features": "learned_normal"},
         {"node_features": "learned_normal"},
         {"node_features": "class_mean"},
         {"label_sim": "jaccard"},
-        {"condition": "row"},
         {"disc_shares": (2, 4)},
-        {"disc_min_width": 3},
         {"intra": 0.0},
     ],
 )
@@ -295,39 +270,30 @@ def test_every_variant_trains_and_differs(values):
     assert not torch.equal(base.embed("image", x), changed.embed("image", x))
 
 
-def test_vectors_of_a_file(tmp_path):
-    np.save(tmp_path / "words.npy", rows(3, 5).numpy())
-    source = f"file:{tmp_path / 'words.npy'}"
-    for model, learned in (("p_gnn", False), ("i_gnn", True)):
-        assert fit(node_features=source, model=model)[0][0].embed("text", rows(2, 5)).isfinite().all()
-        net = GNN4CMRNet({"image": 8}, torch.zeros(3, 5), replace(CONFIG, node_features=source, model=model))
-        assert ("labels.nodes" in dict(net.named_parameters())) is learned
-
-
 def test_unpaired_modalities_and_narrow_features():
     split = make_split({"audio": (30, 10), "3d": (7, 29)})
-    retrievers, run = fit(split=split)
-    assert list(run.history) == ["gnn4cmr/audio-3d"]
+    retrievers, log = fit(split)
+    assert list(log.history) == ["gnn4cmr/audio-3d"]
     assert retrievers[0].embed("3d", rows(2, 29)).isfinite().all()
 
 
 def test_a_last_batch_of_one_pair_is_left_out():
-    _, run = fit(split=paired_split({"image": (17, 8), "text": (17, 5)}))
-    assert np.isfinite(run.history["gnn4cmr/image-text"]["train/total"]).all()
+    _, log = fit(paired_split({"image": (17, 8), "text": (17, 5)}))
+    assert np.isfinite(log.history["gnn4cmr/image-text"]["train/total"]).all()
 
 
 def test_small_data_get_enough_updates():
-    _, run = fit(min_updates=11)  # 30 pairs in batches of 16: two updates per epoch
-    assert len(run.history["gnn4cmr/image-text"]["train/total"]) == 6
-    _, run = fit(min_updates=2)
-    assert len(run.history["gnn4cmr/image-text"]["train/total"]) == 3
+    _, log = fit(min_updates=11)  # 30 pairs in batches of 16: two updates per epoch
+    assert len(log.history["gnn4cmr/image-text"]["train/total"]) == 6
+    _, log = fit(min_updates=2)
+    assert len(log.history["gnn4cmr/image-text"]["train/total"]) == 3
 
 
 def test_the_kept_epoch_is_the_best_on_validation_data():
     settings = {"epochs": 3, "lr": 0.3}
-    best, run = fit(**settings)
+    best, log = fit(**settings)
     last, _ = fit(**settings, select="last")
-    curve = [each[0] for each in run.history["gnn4cmr/image-text"]["val/map"]]
+    curve = [each[0] for each in log.history["gnn4cmr/image-text"]["val/map"]]
     assert max(curve) > curve[-1], "the last epoch was the best, so nothing is tested"
     x = rows(5, 8)
     assert not torch.allclose(best[0].embed("image", x), last[0].embed("image", x))
@@ -336,22 +302,41 @@ def test_the_kept_epoch_is_the_best_on_validation_data():
 
 
 def test_training_learns_to_retrieve():
-    retrievers, run = fit(epochs=15, lr=1e-2)
-    assert max(each[0] for each in run.history["gnn4cmr/image-text"]["val/map"]) > 0.9
+    retrievers, log = fit(epochs=15, lr=1e-2)
+    assert max(each[0] for each in log.history["gnn4cmr/image-text"]["val/map"]) > 0.9
     assert nearest_class_accuracy(retrievers[0]) > 0.8
 
 
-def test_wrong_values_are_refused():
-    for values, message in [
-        ({"model": "gat"}, "model must be one of p_gnn, i_gnn"),
-        ({"model": "i_gnn"}, "i_gnn needs other node_features"),
-        ({"label_sim": "cosine"}, "label_sim must be one of"),
-        ({"node_features": "glove"}, "node_features must be one of"),
-        ({"threshold": 0.0}, "threshold must lie"),
-        ({"tau": 0.0}, "tau and spread positive"),
-        ({"disc_shares": (4, 0)}, "must be positive"),
-    ]:
-        with pytest.raises(RecipeError, match=message):
-            GNN4CMR.from_values(values)
-    with pytest.raises(UnsupportedError, match="two modalities"):
-        fit(split=make_split())
+def test_class_means_as_node_features():
+    train = make_split(PAIR)
+    found = class_means(train, "text", 7)
+    x, labels = train["text"].features.astype(np.float64), train["text"].labels
+    wanted = x[labels == 2].mean(axis=0) - x.mean(axis=0)
+    np.testing.assert_allclose(found[2, :5], wanted / np.linalg.norm(wanted), rtol=1e-5)
+    assert not found[:, 5:].any()
+    assert torch.equal(class_means(train, "text", 3), found[:, :3])
+    none = replace(train, classes=4)
+    assert not class_means(none, "text", 7)[3].any()
+
+
+@pytest.mark.parametrize(
+    ("names", "used"), [(("image", "text"), "text"), (("audio", "3d"), "audio"), (("image", "3d"), "3d")]
+)
+def test_class_means_are_those_of_a_text_or_else_of_the_second_modality(names, used):
+    split = make_split(dict(zip(names, PAIR.values(), strict=True)))
+    net = build("gnn4cmr", node_features="class_mean").network(split)
+    assert torch.equal(net.labels.nodes, class_means(split, used, 8))
+
+
+def test_every_replica_starts_from_a_graph_of_its_own_nodes():
+    values = {"model": "i_gnn", "node_features": "learned_normal"}
+    together, _ = fit(seeds=(1, 2), replicas="together", **values)
+    x = rows(5, 8)
+    for seed, retriever in zip((1, 2), together, strict=True):
+        [alone], _ = fit(seeds=(seed,), replicas="alone", **values)
+        torch.testing.assert_close(retriever.embed("image", x), alone.embed("image", x), rtol=1e-6, atol=1e-8)
+
+
+def test_cosines_of_uniform_nodes_make_no_graph():
+    with pytest.raises(RecipeError, match="i_gnn needs other node_features"):
+        build("gnn4cmr", model="i_gnn")

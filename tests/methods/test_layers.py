@@ -1,10 +1,12 @@
-"""Noise that depends on keys alone, dropout, batch normalisation."""
+"""Noise that depends on keys alone, dropout, batch normalisation, reversed gradients."""
 
 import pytest
 import torch
-from benchmark.methods.blocks.layers import BatchNorm, dropout, uniform
+from benchmark.methods.blocks.layers import BatchNorm, dropout, reverse_gradient, uniform
 from benchmark.methods.blocks.losses import half_cosine_likelihood
 from torch import nn
+
+from tests.methods.data import rows
 
 KEYS = torch.randint(2**62, (3000,), generator=torch.Generator().manual_seed(0))
 
@@ -57,6 +59,14 @@ def test_batch_norm_of_one_row_is_finite():
     found, running = BatchNorm(4).train_rows(torch.ones(1, 4))
     assert torch.isfinite(found).all()
     assert torch.isfinite(running["running_var"]).all()
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+def test_the_gradient_is_exactly_reversed(factor):
+    x, weight = rows(3, 4).requires_grad_(), rows(3, 4, 1)
+    y = reverse_gradient(x, factor)
+    assert torch.equal(y, x)
+    assert torch.equal(torch.autograd.grad((y * weight).sum(), x)[0], -factor * weight)
 
 
 def test_half_cosine_likelihood_of_equal_rows():

@@ -1,30 +1,26 @@
 """Properties of MARS."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.layers import MLP, part_of, random_orthogonal
 from benchmark.methods.blocks.losses import cross_entropy, pair_likelihood
-from benchmark.methods.mars import MARS, DataNetwork, MARSConfig, largest_log_probability, modality_phase
-from torch.func import functional_call
+from benchmark.methods.mars import DataNetwork, Networks, largest_log_probability
 
-from benchmark.core.method import Run
-from benchmark.errors import RecipeError, UnknownNameError, UnsupportedError
-from benchmark.training.samplers import RowSampler
-from benchmark.training.train import train_phase
-from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import Batch, Model, RowSampler, train_phase
+from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, rows
 
 
-def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
-    method = MARS.from_values({**MARS.tiny(), **values})
-    train = split or make_split()
-    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
+def fit(split=None, **values):
+    method, train, log = build("mars", **values), split or make_split(), FitLog()
     method.check(train)
     sizes = {m.name: (9, m.dim) for m in train}
     val = make_split(sizes, train.classes, seed=1, multi=train.label_form == "multi")
-    return method.fit(train, val, run), run
+    return method.fit(train, val, RunContext(precision="fp64"), log), log
 
 
 @pytest.fixture
@@ -104,37 +100,35 @@ def test_heads_start_by_the_raw_width():
 def small_phase(prior, first=True, epochs=1, x=None, **values):
     """Networks of width 12, their parameters for one replica, and the phase."""
     torch.manual_seed(0)
-    nets = MLP(3, (12,), 8).double(), DataNetwork(5, (12, 12), 8).double()
-    params = {f"label.{n}": p.detach()[None] for n, p in nets[0].named_parameters()}
-    params |= {f"data.{n}": p.detach()[None] for n, p in nets[1].named_parameters()}
+    net = Networks(MLP(3, (12,), 8), DataNetwork(5, (12, 12), 8), first).double()
+    params = {n: p.detach()[None] for n, p in net.named_parameters()}
     x, y = rows(9, 5) if x is None else x, one_hot(np.arange(9) % 3, 3)
-    sampler = RowSampler(x, y, 9, labels=("y_l",))
-    config = MARSConfig(epochs=epochs, lr={"default": 1e-2}, **values)
-    return modality_phase(config, nets, sampler, (x, y), prior[None], "image", first), params
+    method = build("mars", epochs=epochs, lr={"default": 1e-2}, **values)
+    phase = method.phase(net, RowSampler(x, y, 9, labels=("y_l",)), (x, y), "image")
+    return replace(phase, constants={"prior": prior[None]}), params
 
 
-def label_gradient(prior, **values):
-    phase, params = small_phase(prior, **values)
+def label_gradient(prior):
+    phase, params = small_phase(prior)
     leaves = {n: p[0].requires_grad_(n.startswith("label.")) for n, p in params.items()}
     y = one_hot(np.arange(9) % 3, 3)
-    terms = phase.objectives[0].loss(leaves, {"x": rows(9, 5), "y": y, "y_l": y.flip(0)}, {"prior": prior})
+    batch = Batch({"image": rows(9, 5)}, {"image": y}, {}, {"y_l": y.flip(0)}, {"prior": prior})
+    terms = phase.objectives[0].loss(Model(phase.net, leaves), batch)
     return torch.cat(
         [g.flatten() for g in torch.autograd.grad(terms["total"], list(part_of(leaves, "label.").values()))]
     )
 
 
-def test_the_label_network_does_not_see_the_matrix_unless_told_to(prior):
+def test_the_label_network_does_not_see_the_matrix(prior):
     other = random_orthogonal(8, 3, 1).double()
     torch.testing.assert_close(label_gradient(prior), label_gradient(other), rtol=1e-12, atol=1e-15)
-    seeing = [label_gradient(w, label_ce_weight=1.0) for w in (prior, other)]
-    assert not torch.allclose(*seeing)
 
 
 def test_the_label_network_is_frozen_after_the_first_modality(prior):
     for first in (True, False):
         phase, params = small_phase(prior, first, epochs=3)
         before = {n: p.clone() for n, p in params.items()}
-        done = train_phase(phase, params, Run(precision="fp64")).params
+        done = train_phase(phase, params, RunContext(precision="fp64"), FitLog()).params
         assert all(not torch.equal(done[n], before[n]) for n in done if n.startswith("data."))
         assert any(n.startswith("label.") for n in done) is first
         assert all(torch.equal(params[n], before[n]) for n in params)
@@ -145,66 +139,36 @@ def test_the_label_network_is_frozen_after_the_first_modality(prior):
 def test_rows_whose_trunk_is_off_do_no_harm(prior):
     phase, params = small_phase(prior, epochs=3)
     params["data.trunk.1.bias"] = torch.full_like(params["data.trunk.1.bias"], -1e3)
-    done = train_phase(phase, params, Run(precision="fp64"))
+    done = train_phase(phase, params, RunContext(precision="fp64"), FitLog())
     assert all(p.isfinite().all() for p in done.params.values())
-    net = DataNetwork(5, (12, 12), 8)
-    kept = {n: p[0] for n, p in part_of(done.params, "data.").items()}
-    assert not functional_call(net, kept, (rows(4, 5),))[0].any()
-
-
-def test_label_rows_are_shuffled_on_their_own():
-    sampler = RowSampler(rows(8, 2), torch.arange(8.0)[:, None], 3, labels=("y_l",))
-    drawn = sampler.draw(torch.Generator().manual_seed(0))
-    assert drawn["rows"].shape == drawn["y_l"].shape == (6,)
-    assert not torch.equal(drawn["rows"], drawn["y_l"])
-    assert len(set(drawn["y_l"].tolist())) == 6
-    batch = sampler.gather({n: v[None, :3] for n, v in drawn.items()})
-    assert torch.equal(batch["y_l"][0, :, 0], drawn["y_l"][:3].float())
-    assert torch.equal(batch["y"][0, :, 0], drawn["rows"][:3].float())
-
-
-@pytest.mark.parametrize("values", [{}, {"select": "best", "prior": "selected", "label_ce_weight": 0.5}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    together, _ = fit((1, 2, 3), replicas="together", device=device, **values)
-    alone, _ = fit((1, 2, 3), replicas="alone", device=device, **values)
-    single, _ = fit((2,), device=device, **values)
-    for name, (_, d) in SIZES.items():
-        x = rows(11, d).to(device)
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
-        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+    model = Model(phase.net, {n: p[0] for n, p in done.params.items()})
+    assert not model.data(rows(4, 5))[0].any()
 
 
 def test_only_the_first_modality_matters_to_the_others():
     x = rows(6, 4)
-    usual, run = fit()
-    assert run.notes["modality_order"] == ["image", "text", "audio"]
+    usual, log = fit()
+    assert log.notes["modality_order"] == ["image", "text", "audio"]
     without, _ = fit(split=make_split().restrict(("image", "audio")))
-    swapped, _ = fit(modality_order=["image", "audio", "text"])
-    other, run = fit(modality_order=["text"])
-    assert run.notes["modality_order"] == ["text", "image", "audio"]
+    backwards = dict(reversed(make_split().modalities.items()))
+    swapped, _ = fit(split=replace(make_split(), modalities=backwards))
+    other, log = fit(split=make_split().restrict(("text", "audio")))
+    assert log.notes["modality_order"] == ["text", "audio"]
     assert torch.equal(usual[0].embed("audio", x), without[0].embed("audio", x))
     assert torch.equal(usual[0].embed("audio", x), swapped[0].embed("audio", x))
     assert not torch.allclose(usual[0].embed("audio", x), other[0].embed("audio", x))
 
 
-def test_image_is_first_where_there_is_one():
-    config = MARSConfig()
-    assert config.order(["text", "image", "audio"]) == ("image", "text", "audio")
-    assert config.order(["text", "audio"]) == ("text", "audio")
-
-
 def test_last_and_best_epoch():
     settings = {"epochs": 15, "lr": {"default": 1e-1}}
-    last, run = fit(**settings)
-    assert not any(name.startswith("val/") for each in run.history.values() for name in each)
-    best, run = fit(**settings, select="best")
-    curve = [each[0] for each in run.history["first/image"]["val/pair"]]
+    last, log = fit(**settings)
+    assert not any(name.startswith("val/") for each in log.history.values() for name in each)
+    best, log = fit(**settings, select="best")
+    curve = [each[0] for each in log.history["first/image"]["val/pair"]]
     assert min(curve) < curve[-1], "the last epoch was the best, so nothing was tested"
     x = rows(5, 8)
     assert not torch.allclose(last[0].embed("image", x), best[0].embed("image", x))
-    curve = [each[0] for each in run.history["later/text"]["val/pair"]]
+    curve = [each[0] for each in log.history["later/text"]["val/pair"]]
     val = make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1)["text"]
     s, y = best[0].embed("text", torch.from_numpy(val.features).double()), one_hot(val.labels, 3)
     assert pair_likelihood(s, s, y, y).item() == pytest.approx(min(curve))
@@ -215,7 +179,6 @@ def test_last_and_best_epoch():
     [
         {"alpha1": 0.0},
         {"beta1": 0.0},
-        {"label_ce_weight": 1.0},
         {"prior_seed": 123},
         {"prior": "selected"},
         {"prior": "learned:audio"},
@@ -241,31 +204,12 @@ def test_unlabelled_rows_and_a_modality_smaller_than_the_batch():
     split = make_split(multi=True)
     split["image"].labels[::2] = 0
     split["audio"].labels[:] = 0
-    retrievers, run = fit(split=split, batch=1000)
+    retrievers, log = fit(split=split, batch=1000)
     assert retrievers[0].embed("audio", rows(2, 4)).isfinite().all()
-    assert run.history["later/audio"]["train/ce"] == [[0.0]] * 4
+    assert log.history["later/audio"]["train/ce"] == [[0.0]] * 4
 
 
 def test_training_learns_to_retrieve():
     retrievers, _ = fit(epochs=40, lr={"default": 1e-2})
     assert nearest_class_accuracy(retrievers[0]) > 0.9
     assert nearest_class_accuracy(retrievers[0], "text", "audio") > 0.9
-
-
-def test_wrong_values_are_refused():
-    for values, message in [
-        ({"select": "test"}, "select must be one of last, best"),
-        ({"epochs": 0}, "must be positive"),
-        ({"trunk": []}, "must be positive"),
-        ({"lr": {"image": 1.0}}, "must name a default"),
-        ({"modality_order": ["a", "a"]}, "list of different names"),
-        ({"modality_order": "image"}, "list of different names"),
-        ({"spl": {"rate": 1}}, "spl has no setting 'rate'"),
-    ]:
-        with pytest.raises(RecipeError, match=message):
-            MARS.from_values(values)
-    with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
-        fit(dim=2)
-    with pytest.raises(UnknownNameError, match="Valid: audio, image, text"):
-        fit(modality_order=["smell"])
-    assert MARSConfig() == MARS.from_values({}).config

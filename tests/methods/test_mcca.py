@@ -7,17 +7,15 @@ import pytest
 import scipy.linalg
 import torch
 from benchmark.methods.blocks import multiset
-from benchmark.methods.blocks.multiset import Problem, couple_joint, couple_truncated, principal_axes
-from benchmark.methods.mcca import MCCA, MCCAConfig
+from benchmark.methods.blocks.multiset import Problem, couple_joint, principal_axes
 
 from benchmark.core import pairing
 from benchmark.core.data import Modality, MultimodalData, Split
-from benchmark.core.method import Run, derive_seed
-from benchmark.core.registry import METHODS
-from benchmark.errors import RecipeError, UnsupportedError
+from benchmark.core.method import FitLog, RunContext, derive_seed
+from benchmark.errors import RecipeError
 from benchmark.evaluation.metrics import evaluate
 from benchmark.runs.prepare import standardize
-from benchmark.runs.recipe import resolve
+from tests.methods.data import build
 
 DIMS = {"image": 9, "text": 6, "audio": 4, "3d": 12, "video": 5}
 ROWS = {"image": 40, "text": 40, "audio": 17, "3d": 8, "video": 23}
@@ -44,9 +42,9 @@ def make_split(
 
 
 def fit(train, val=None, seeds=(1,), **values):
-    run = Run(seeds=seeds)
-    values = {"kappa": 0.1, "k": 3} | values
-    return MCCA(MCCAConfig(**values)).fit(train, val or train, run), run
+    run, log = RunContext(seeds=seeds), FitLog()
+    method = build("mcca", **{"kappa": [0.1], "k": [3]} | values)
+    return method.fit(train, val or train, run, log), log
 
 
 def embed(model, split):
@@ -173,80 +171,20 @@ def test_constant_columns_are_not_mistaken_for_variance():
     assert axes.left.shape == (500, 0)
 
 
-def test_energy_keeps_the_smallest_sufficient_number_of_axes():
-    x = np.random.default_rng(0).normal(size=(400, 4)) * [10, 5, 2, 0.1]
-    variances = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
-    share = variances.cumsum() / variances.sum()
-    for energy in (0.5, 0.9, 0.99, 1.0):
-        axes = principal_axes(torch.from_numpy(x), torch.ones(400, dtype=torch.int64), energy)
-        kept = axes.left.shape[1]
-        assert share[kept - 1] >= energy - 1e-12
-        assert kept == 1 or share[kept - 2] < energy
-
-
 # --- alignment --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", ["cycle", "truncate_all", "class"])
-def test_joint_pairings_follow_the_definition(rule):
+def test_joint_rows_follow_the_definition():
     train = make_split()
-
-    def seed_of(name):
-        return derive_seed(7, "mcca", name)
-
-    table = {
-        "cycle": lambda: pairing.cycle_rows(train, seed_of),
-        "truncate_all": lambda: pairing.truncate(pairing.ordered_rows(train, seed_of)),
-        "class": lambda: pairing.class_rows(train, seed_of("class")),
-    }[rule]()
+    table = pairing.cycle_rows(train, lambda name: derive_seed(7, "mcca", name))
     values, vectors, _ = joint_definition(train, table, 0.3, 3)
-    (model,), run = fit(train, seeds=(7,), pairing=rule, kappa=0.3)
-    np.testing.assert_allclose(run.notes["fits"][0]["eigenvalues"], values, atol=1e-9)
+    (model,), log = fit(train, seeds=(7,), kappa=[0.3])
+    np.testing.assert_allclose(log.notes["fits"][0]["eigenvalues"], values, atol=1e-9)
     stacked = np.concatenate([model.maps[m][1] for m in train.names])
     np.testing.assert_allclose(stacked, vectors, atol=1e-6)
     for m in train.names:
         mean = train[m].features[table[m]].astype(np.float64).mean(0)
         np.testing.assert_allclose(model.maps[m][0], mean, atol=1e-12)
-
-
-def test_truncate_pair_follows_the_definition():
-    train = make_split()
-    order = pairing.ordered_rows(train, lambda name: derive_seed(7, "mcca", name))
-    x = [train[m].features[order[m]].astype(np.float64) for m in train.names]
-
-    def block(u, v):
-        n = min(len(x[u]), len(x[v]))
-        head = [each[:n] - each[:n].mean(0) for each in (x[u], x[v])]
-        return head[0].T @ head[1] / n
-
-    values, vectors, _ = definition(block, [np.cov(each.T, bias=True) for each in x], 0.3, 3)
-    (model,), run = fit(train, seeds=(7,), pairing="truncate_pair", kappa=0.3)
-    np.testing.assert_allclose(run.notes["fits"][0]["eigenvalues"], values, atol=1e-9)
-    stacked = np.concatenate([model.maps[m][1] for m in train.names])
-    np.testing.assert_allclose(stacked, vectors, atol=1e-6)
-
-
-def test_truncated_coupling_of_equal_lengths_is_the_joint_one():
-    order = [torch.randperm(12), torch.randperm(12)]
-    parts = [torch.randn(12, 2, dtype=torch.float64) for _ in order]
-    parts = [part - part.mean(0) for part in parts]  # as axes of centred rows are
-    joint = couple_joint(order, [torch.ones(12)] * 2)(parts)
-    for a, b in zip(couple_truncated(order)(parts), joint, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_all_pairings_and_scopes_coincide_on_paired_modalities():
-    train = make_split().restrict(("image", "text"))
-    (reference,), _ = fit(train)
-    want = embed(reference, train)
-    for rule in ("truncate_pair", "truncate_all", "class"):
-        (model,), _ = fit(train, pairing=rule)
-        for m, x in embed(model, train).items():
-            torch.testing.assert_close(x, want[m])
-    (model,), _ = fit(train, scope="pairwise")
-    x = {m.name: torch.from_numpy(m.features) for m in train}
-    cosine = torch.nn.functional.cosine_similarity(want["image"][:, None], want["text"][None], dim=2)
-    torch.testing.assert_close(model.similarity("image", x["image"], "text", x["text"]), cosine)
 
 
 def test_permuting_joint_rows_changes_nothing():
@@ -262,35 +200,13 @@ def test_permuting_joint_rows_changes_nothing():
 
 def test_seeds_matter_only_where_rows_are_matched_at_random():
     train = make_split()
-    (one, two, three), run = fit(train, seeds=(1, 2, 1))
+    (one, two, three), log = fit(train, seeds=(1, 2, 1))
     assert one is three
-    assert len(run.notes["fits"]) == 2
+    assert len(log.notes["fits"]) == 2
     assert not torch.allclose(one.maps["audio"][1], two.maps["audio"][1])
-    (one, two), run = fit(train, seeds=(1, 2), permute_unpaired=False)
+    (one, two), log = fit(train.restrict(("image", "text")), seeds=(1, 2))
     assert one is two
-    (one, two), run = fit(train.restrict(("image", "text")), seeds=(1, 2))
-    assert one is two
-    assert run.notes["fits"][0]["seed"] is None
-    (one, two), _ = fit(train, seeds=(1, 2), permute_unpaired=False, pairing="class")
-    assert not torch.allclose(one.maps["audio"][1], two.maps["audio"][1])
-
-
-def test_pairwise_is_a_separate_fit_of_every_two():
-    train = make_split()
-    (model,), run = fit(train, scope="pairwise")
-    assert len(run.notes["fits"]) == 10
-    pair = train.restrict(("audio", "3d"))
-    (alone,), _ = fit(pair)
-    x = {m.name: torch.from_numpy(m.features) for m in pair}
-    z = embed(alone, pair)
-    cosine = torch.nn.functional.cosine_similarity(z["audio"][:, None], z["3d"][None], dim=2)
-    similarity = model.similarity("audio", x["audio"], "3d", x["3d"])
-    torch.testing.assert_close(similarity, cosine)
-    torch.testing.assert_close(model.similarity("3d", x["3d"], "audio", x["audio"]), similarity.T)
-    with pytest.raises(UnsupportedError, match="no model of audio alone"):
-        model.similarity("audio", x["audio"], "audio", x["audio"])
-    with pytest.raises(NotImplementedError):
-        model.embed("audio", x["audio"])
+    assert log.notes["fits"][0]["seed"] is None
 
 
 # --- what it retrieves ------------------------------------------------------------------------------------
@@ -307,8 +223,8 @@ def test_independent_noise_scores_chance_and_leaves_the_others_intact():
     names = ("image", "text", "audio")
     train = noisy(make_split(EASY, names, dims=WIDE, classes=8), 0)
     test = make_split(dict.fromkeys(EASY, 200), names, dims=WIDE, classes=8, name="test")
-    (model,), _ = fit(train, kappa=1.0, k=10)
-    (alone,), _ = fit(train.restrict(("image", "text")), kappa=1.0, k=10)
+    (model,), _ = fit(train, kappa=[1.0], k=[10])
+    (alone,), _ = fit(train.restrict(("image", "text")), kappa=[1.0], k=[10])
     assert min(mean_map(alone, test, "image", "text")) > 0.95
     assert min(mean_map(model, test, "image", "text")) > 0.95
     y = {m.name: torch.from_numpy(m.labels) for m in test}
@@ -320,21 +236,15 @@ def test_independent_noise_scores_chance_and_leaves_the_others_intact():
     assert np.mean(scores) == pytest.approx(chance, abs=4 * np.std(scores) / np.sqrt(20))
 
 
-def test_pairing_by_class_is_a_supervised_variant():
-    train, test = make_split(EASY, dims=WIDE), make_split(EASY, dims=WIDE, name="test")
-    (model,), _ = fit(train, pairing="class", kappa=1.0, k=5)
-    assert min(mean_map(model, test, "audio", "video")) > 0.8
-
-
 def test_selection_takes_the_best_of_the_grid_on_validation_data():
     train, val = make_split(noise=2.0), make_split(noise=2.0, name="val")
     grid = {"kappa": (0.01, 1.0), "k": (1, 3, 100)}
-    (chosen,), run = fit(train, val, **grid)
-    facts = run.notes["fits"][0]
+    (chosen,), log = fit(train, val, **grid)
+    facts = log.notes["fits"][0]
     scores = {}
     for kappa in grid["kappa"]:
         for k in grid["k"]:
-            (model,), one = fit(train, val, kappa=kappa, k=k)
+            (model,), one = fit(train, val, kappa=[kappa], k=[k])
             pairs = [(a, b) for i, a in enumerate(train.names) for b in train.names[i + 1 :]]
             every = [s for a, b in pairs for s in mean_map(model, val, a, b)]
             scores[kappa, one.notes["fits"][0]["k"]] = np.mean(every)
@@ -346,24 +256,13 @@ def test_selection_takes_the_best_of_the_grid_on_validation_data():
 def test_selection_off_takes_the_fallback_and_never_looks_at_validation_data():
     train = make_split()
     val = replaced(train, "3d", np.full((8, 12), np.nan, np.float32))  # would be refused if it were scored
-    run = Run()
-    MCCA(MCCAConfig(select="off")).fit(train, val, run)
-    facts = run.notes["fits"][0]
+    (_,), log = fit(train, val, select="off", kappa=[0.2, 1.0], k=[3, 4])
+    facts = log.notes["fits"][0]
     assert facts["kappa"] == 0.1
     assert facts["k"] <= 50
     assert "val_map" not in facts
-    (_,), run = fit(train, select="off", kappa=(0.5,), k=(2,))
-    assert (run.notes["fits"][0]["kappa"], run.notes["fits"][0]["k"]) == (0.5, 2)
-
-
-def test_lambda_power_scales_components():
-    train = make_split()
-    (plain,), run = fit(train)
-    (weighted,), _ = fit(train, lambda_power=2.0)
-    values = torch.tensor(run.notes["fits"][0]["eigenvalues"])
-    torch.testing.assert_close(
-        embed(weighted, train)["3d"], embed(plain, train)["3d"] * values.float() ** 2, rtol=1e-5, atol=1e-6
-    )
+    (_,), log = fit(train, select="off", kappa=(0.5,), k=(2,))
+    assert (log.notes["fits"][0]["kappa"], log.notes["fits"][0]["k"]) == (0.5, 2)
 
 
 def test_several_labels_per_item():
@@ -374,9 +273,7 @@ def test_several_labels_per_item():
     multi = Split("train", modalities, 4, "multi")
     (model,), _ = fit(multi, kappa=(0.1, 1.0))
     assert embed(model, multi)["audio"].shape == (17, 3)
-    MCCA().check(multi)
-    with pytest.raises(UnsupportedError, match="one label per item"):
-        MCCA(MCCAConfig(pairing="class")).check(multi)
+    build("mcca").check(multi)
 
 
 # --- edges ------------------------------------------------------------------------------------------------
@@ -389,11 +286,10 @@ def replaced(split, name, features):
     return Split(split.name, {**split.modalities, name: new}, split.classes)
 
 
-@pytest.mark.parametrize("rule", ["cycle", "truncate_pair", "truncate_all"])
-def test_a_modality_that_never_varies_embeds_as_zero(rule):
+def test_a_modality_that_never_varies_embeds_as_zero():
     train = make_split()
     constant = replaced(train, "audio", np.full((17, 4), 0.3, np.float32))
-    (model,), _ = fit(constant, pairing=rule)
+    (model,), _ = fit(constant)
     x = embed(model, constant)
     assert x["audio"].shape == (17, 3)
     assert not x["audio"].any()
@@ -406,25 +302,21 @@ def test_a_modality_of_one_row():
     single = replaced(train, "3d", train["3d"].features[:1])
     (model,), _ = fit(single)
     assert torch.isfinite(embed(model, train)["3d"]).all()
-    (model,), run = fit(single, pairing="truncate_all")  # one joint row: nothing varies at all
-    assert run.notes["fits"][0] | {"k": 0, "eigenvalues": []} == run.notes["fits"][0]
-    assert embed(model, train)["image"].shape == (40, 1)
-    assert not embed(model, train)["image"].any()
 
 
 def test_components_are_capped_at_the_positive_eigenvalues():
     train = make_split(names=("image", "text"))
-    (model,), run = fit(train, kappa=0.0, k=500)
+    (model,), log = fit(train, kappa=[0.0], k=[500])
     # The two-set problem has +/- pairs of eigenvalues: as many positive ones as the narrower side has.
-    assert run.notes["fits"][0]["k"] == DIMS["text"]
-    assert min(run.notes["fits"][0]["eigenvalues"]) > 0
+    assert log.notes["fits"][0]["k"] == DIMS["text"]
+    assert min(log.notes["fits"][0]["eigenvalues"]) > 0
     assert embed(model, train)["image"].shape == (40, 6)
 
 
 def test_rows_without_partner_are_reported():
     train = make_split()
-    (_,), run = fit(replaced(train, "text", train["text"].features[:30]))
-    assert run.notes["fits"][0]["rows_without_partner"] == {"image": 10}
+    (_,), log = fit(replaced(train, "text", train["text"].features[:30]))
+    assert log.notes["fits"][0]["rows_without_partner"] == {"image": 10}
 
 
 def test_embedding_keeps_the_type_and_maps_rows_one_by_one():
@@ -446,26 +338,10 @@ def test_large_offsets_cost_no_precision():
     torch.testing.assert_close(embed(a, moved)["text"], embed(b, exact)["text"], rtol=1e-5, atol=1e-6)
 
 
-def test_configuration():
-    config = MCCAConfig(kappa=[0.1], k=[5, 6])
-    assert (config.kappa, config.k) == ((0.1,), (5, 6))
-    wrong = {
-        "pairing": "random", "scope": "all", "select": "test", "kappa": [-1.0], "k": [0],
-        "pca_energy": 0.0, "lambda_power": float("nan"),
-    }  # fmt: skip
-    for name, value in wrong.items():
-        with pytest.raises(RecipeError, match=f"mcca: {name} must be"):
-            MCCA.from_values({name: value})
+def test_nothing_to_choose_from_is_refused():
     for empty in ("kappa", "k"):
-        with pytest.raises(RecipeError, match=f"mcca: {empty} must be"):
-            MCCA.from_values({empty: []})
-
-
-def test_recipe_states_the_defaults():
-    values = {name: v.value for name, v in resolve(METHODS.get("mcca"), "xmedia", "paper").items()}
-    del values["subsample"]
-    assert MCCAConfig(**values) == MCCAConfig()
-    assert set(values) == set(MCCAConfig.__dataclass_fields__)
+        with pytest.raises(RecipeError, match="at least one value"):
+            build("mcca", **{empty: []})
 
 
 @pytest.mark.real_data
@@ -490,9 +366,8 @@ def test_classic_wikipedia(data_folder, device):
     raw = MultimodalData("classic", "user", load("train", "tr"), load("test", "te"), load("test", "te"))
     for data in (standardize(raw), raw):
         for k in (5, 7, 10):
-            run = Run(device=device)
-            config = MCCAConfig(kappa=0.001, k=k)
-            (model,) = MCCA(config).fit(data.train, data.val, run)
+            method = build("mcca", kappa=[0.001], k=[k])
+            (model,) = method.fit(data.train, data.val, RunContext(device=device), FitLog())
             image, text = mean_map(model, data.test, "image", "text")
             assert 0.23 < image < 0.28
             assert 0.18 < text < 0.22

@@ -6,25 +6,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.clustering import late_cosine, unit_classes
 from benchmark.methods.blocks.layers import unit_rows
 from benchmark.methods.blocks.losses import repeated_pairs, robust_clustering, tuple_contrast
-from benchmark.methods.mrl import MRL, MRLConfig, joint_phase, late_cosine, start_joint, unit_classes
 
-from benchmark.contract.method import check_method
-from benchmark.core.method import Run
-from benchmark.core.registry import METHODS
-from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.training.samplers import TupleSampler
-from benchmark.training.train import train_phase
-from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+from benchmark.core.method import FitLog, RunContext
+from benchmark.errors import UnsupportedError
+from benchmark.training import Model, train_phase
+from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, rows
 
 
-def fit(seeds=(1,), replicas="auto", device=None, **values):
-    method = MRL.from_values({**MRL.tiny(), **values})
-    train = make_split()
-    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
-    method.check(train)
-    return method.fit(train, make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1), run), run
+def fit(**values):
+    held = make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1)
+    return build("mrl", **values).fit(make_split(), held, RunContext(precision="fp64"), FitLog())[0]
+
+
+def prepared(run, **values):
+    """A phase without validation that hands everything back, and its initial parameters."""
+    method, split = build("mrl", **values), make_split()
+    net, start = method.start(split, run)
+    return replace(method.phase(net, method.sampler(split, run)), keep=()), start
 
 
 def unit(m, n, d, seed=0):
@@ -118,50 +119,27 @@ def test_a_single_tuple_has_no_contrast():
 
 
 def test_columns_of_c_have_unit_length_in_every_step_and_start_orthogonal():
-    config = MRLConfig(**{**MRL.tiny(), "lr": 0.1}, select="last")
-    split, run = make_split(), Run((1, 2), precision="fp64", replicas="together")
-    embed, start = start_joint(split, config.hidden, config.dim, run, "mrl")
+    run = RunContext((1, 2), precision="fp64", replicas="together")
+    phase, start = prepared(run, lr=0.1)
     for c in start["classes"]:
         torch.testing.assert_close(c.T @ c, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-6)
-    phase = joint_phase(config, embed, split.names, TupleSampler(split, run, config.batch))
-    trained = train_phase(phase, start, run).params["classes"]
+    assert phase.before is unit_classes
+    trained = train_phase(phase, start, run, FitLog()).params["classes"]
     assert (trained.norm(dim=1) - 1).abs().max() > 1e-3
-    torch.testing.assert_close(
-        unit_classes({"classes": trained[0]}, {})["classes"].norm(dim=0), torch.ones(3, dtype=torch.float64)
-    )
+    brought_back = unit_classes(Model(None, {"classes": trained[0]}), {})["classes"]
+    torch.testing.assert_close(brought_back.norm(dim=0), torch.ones(3, dtype=torch.float64))
 
 
 def test_the_rate_follows_the_epoch():
-    split, run = make_split(), Run(precision="fp64")
-    config = MRLConfig(**{**MRL.tiny(), "epochs": 4}, select="last")
-    embed, start = start_joint(split, config.hidden, config.dim, run, "mrl")
-    phase = joint_phase(config, embed, split.names, TupleSampler(split, run, config.batch))
-    assert [late_cosine(4)(e, 0) for e in range(6)] == pytest.approx(
-        [1, 1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125), 0]
-    )
-    assert phase.objectives[0].factor(3, 99) == pytest.approx(0.5)
-    longer = joint_phase(replace(config, lr_period=100), embed, split.names, phase.sampler)
-    assert longer.objectives[0].factor(3, 99) == pytest.approx((1 + math.cos(math.pi / 50)) / 2)
-    a, b = (train_phase(p, start, run).params["classes"] for p in (phase, longer))
-    assert not torch.equal(a, b)
-
-
-@pytest.mark.parametrize("values", [{}, {"mc_mask_duplicates": True, "mc_form": "paper"}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    together, alone = (fit((1, 2, 3), mode, device, **values)[0] for mode in ("together", "alone"))
-    single = fit((2,), device=device, **values)[0]
-    for name, (_, d) in SIZES.items():
-        x = rows(11, d).to(device)
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
-        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
+    wanted = [1, 1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125), 0]
+    assert [late_cosine(4)(e, 0) for e in range(6)] == pytest.approx(wanted)
+    phase, _ = prepared(RunContext(), epochs=4)
+    assert [phase.objectives[0].factor(e, 99) for e in range(6)] == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {"clustering": "ce"},
         {"mc_form": "paper"},
         {"mc_mask_duplicates": True},
         {"beta": 0.98},
@@ -170,32 +148,15 @@ def test_three_seeds_together_equal_each_alone(values, device):
     ],
 )
 def test_every_option_trains_and_matters(values):
-    base, changed = fit()[0][0].embed("image", rows(5, 8)), fit(**values)[0][0].embed("image", rows(5, 8))
+    base, changed = fit().embed("image", rows(5, 8)), fit(**values).embed("image", rows(5, 8))
     torch.testing.assert_close(changed.norm(dim=1), torch.ones(5, dtype=torch.float64))
     assert not torch.allclose(base, changed)
 
 
 def test_training_learns_to_retrieve():
-    retrievers, _ = fit(epochs=20, lr=1e-2)
-    assert nearest_class_accuracy(retrievers[0]) > 0.9
+    assert nearest_class_accuracy(fit(epochs=20, lr=1e-2)) > 0.9
 
 
-def test_contract():
-    assert [r for r in check_method(METHODS.get("mrl")) if not r.passed] == []
-
-
-def test_wrong_values_are_refused():
-    for values, message in [
-        ({"select": "test"}, "select must be one of map, last"),
-        ({"mc_form": "both"}, "mc_form must be one of code, paper"),
-        ({"clustering": "mae"}, "clustering must be one of robust, ce"),
-        ({"beta": 1.5}, "beta must lie in 0..1"),
-        ({"epochs": 0}, "must be positive"),
-    ]:
-        with pytest.raises(RecipeError, match=message):
-            MRL.from_values(values)
-    with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
-        fit(dim=2)
-    with pytest.raises(UnsupportedError, match="one label per item"):
-        MRL.from_values({}).check(make_split(multi=True))
-    assert MRLConfig() == MRL.from_values({}).config
+def test_an_embedding_narrower_than_the_number_of_classes_is_refused():
+    with pytest.raises(UnsupportedError, match="mrl needs an embedding at least as wide as the 3 classes"):
+        build("mrl", dim=2).check(make_split())

@@ -1,31 +1,26 @@
 """The prior: every source and scale."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.layers import random_orthogonal
-from benchmark.methods.blocks.prior import (
-    SPLConfig,
-    check_source,
-    make_prior,
-    orthogonal_columns,
-    read_prior,
-    scale_prior,
-    spl_config,
-)
+from benchmark.methods.blocks.prior import make_prior, orthogonal_columns, read_prior, scale_prior
 from scipy.io import savemat
 
-from benchmark.core.method import Run
+from benchmark.core.method import FitLog, RunContext
 from benchmark.errors import DataError, RecipeError, UnknownNameError
-from tests.methods.data import make_split, rows
+from tests.methods.data import build, make_split, rows, values_of
 
-SPL = SPLConfig(hidden=(16,), epochs=5, batch=16, q_step=0.25, lr=1e-2)
-SEEDS = (1, 2)
+SPL = {**values_of("sdml")["spl"], "epochs": 5, "q_step": 0.25, "lr": 1e-2}
+RUN = RunContext((1, 2), precision="fp64")
 
 
-def make(source, columns=None, spl=SPL, **options):
-    run = Run(SEEDS, precision="fp64", **options)
-    return make_prior(source, 12, make_split(), make_split(seed=1), run, spl, columns), run
+def make(source, seed=SPL["seed"], *, d=12, train=None, run=RUN):
+    host = build("sdml", dim=d, prior=source, prior_seed=seed, spl=SPL)
+    log = FitLog()
+    return make_prior(host.config, host.spl(), train or make_split(), run, log), log
 
 
 def lengths(prior):
@@ -46,23 +41,21 @@ def uneven():
 
 
 def test_orthogonal_columns_are_those_spl_starts_from_or_the_hosts_own():
-    prior, run = make("orthogonal")
+    prior, log = make("orthogonal")
     start = random_orthogonal(12, 3, 1000).double()
     assert torch.equal(prior, start.expand(2, -1, -1))
-    assert run.notes["prior"] == {"source": "orthogonal"}
-    assert np.array_equal(run.arrays["prior"], prior.numpy())
-    own = orthogonal_columns(12, 3, run, -1)
-    assert torch.equal(make("orthogonal", own)[0], own)
-    assert not run.history
+    assert log.notes["prior"] == {"source": "orthogonal"}
+    assert np.array_equal(log.arrays["prior"], prior.numpy())
+    assert torch.equal(make("orthogonal", -1)[0], orthogonal_columns(12, 3, RUN, -1))
+    assert not log.history
 
 
 def test_one_matrix_per_seed_or_one_for_all():
-    run = Run(SEEDS, precision="fp64")
-    each, same = orthogonal_columns(12, 3, run, -1), orthogonal_columns(12, 3, run, 123)
+    each, same = orthogonal_columns(12, 3, RUN, -1), orthogonal_columns(12, 3, RUN, 123)
     assert not torch.allclose(each[0], each[1])
     assert torch.equal(same[0], same[1])
     assert torch.equal(same[0], random_orthogonal(12, 3, 123).double())
-    assert torch.equal(orthogonal_columns(12, 3, Run((2,), precision="fp64"), -1)[0], each[1])
+    assert torch.equal(orthogonal_columns(12, 3, RunContext((2,), precision="fp64"), -1)[0], each[1])
     for prior in (each, same):
         torch.testing.assert_close(
             prior.mT @ prior, torch.eye(3, dtype=torch.float64).expand(2, -1, -1), rtol=0, atol=1e-6
@@ -70,34 +63,32 @@ def test_one_matrix_per_seed_or_one_for_all():
 
 
 def test_the_best_scored_modality_gives_the_selected_prior(selected):
-    prior, run = selected
-    scores, winners = run.notes["prior"]["score"], run.notes["prior"]["selected"]
-    assert set(run.history) == {"spl/image", "spl/text", "spl/audio"}
+    prior, log = selected
+    scores, winners = log.notes["prior"]["score"], log.notes["prior"]["selected"]
+    assert set(log.history) == {"spl/image", "spl/text", "spl/audio"}
     for r, winner in enumerate(winners):
         assert scores[winner][r] == max(scores[name][r] for name in scores)
-        assert scores[winner][r] == max(row[r] for row in run.history[f"spl/{winner}"]["val/quality"])
-        assert np.array_equal(prior[r].numpy(), run.arrays[f"prior/{winner}"][r])
+        assert scores[winner][r] == max(row[r] for row in log.history[f"spl/{winner}"]["val/quality"])
+        assert np.array_equal(prior[r].numpy(), log.arrays[f"prior/{winner}"][r])
         assert not torch.allclose(prior[r], random_orthogonal(12, 3, 1000).double(), atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["image", "text", "audio"])
 def test_learned_on_one_modality_is_that_modalitys_candidate(selected, name):
-    prior, run = make(f"learned:{name}")
-    assert set(run.history) == {f"spl/{name}"}
+    prior, log = make(f"learned:{name}")
+    assert set(log.history) == {f"spl/{name}"}
     np.testing.assert_allclose(prior.numpy(), selected[1].arrays[f"prior/{name}"], rtol=1e-9)
-    assert run.notes["prior"]["source"] == f"learned:{name}"
+    assert log.notes["prior"]["source"] == f"learned:{name}"
 
 
 def test_learning_does_not_start_from_the_hosts_columns(selected):
-    own = orthogonal_columns(12, 3, Run(SEEDS, precision="fp64"), -1)
-    torch.testing.assert_close(make("selected", own)[0], selected[0], rtol=1e-9, atol=0)
+    torch.testing.assert_close(make("selected", -1)[0], selected[0], rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_matched_has_the_lengths_of_the_selected_prior_and_orthogonal_directions(selected, own):
-    run = Run(SEEDS, precision="fp64")
-    columns = orthogonal_columns(12, 3, run, -1 if own else SPL.seed)
-    prior, _ = make("matched", columns if own else None)
+@pytest.mark.parametrize("seed", [-1, SPL["seed"]])
+def test_matched_has_the_lengths_of_the_selected_prior_and_orthogonal_directions(selected, seed):
+    columns = orthogonal_columns(12, 3, RUN, seed)
+    prior, _ = make("matched", seed)
     torch.testing.assert_close(lengths(prior), lengths(selected[0]), rtol=1e-6, atol=0)
     torch.testing.assert_close(prior / lengths(prior)[:, None], columns, rtol=0, atol=1e-6)
 
@@ -110,11 +101,11 @@ def test_a_prior_from_a_file(tmp_path, suffix):
         savemat(path, {"W": wanted})
     else:
         np.savez(path, W=wanted)
-    prior, run = make(f"file:{path}")
+    prior, log = make(f"file:{path}")
     assert prior.shape == (2, 12, 3)
     for each in prior:
         assert np.array_equal(each.float().numpy(), wanted)
-    assert run.notes["prior"]["source"] == f"file:{path}"
+    assert log.notes["prior"]["source"] == f"file:{path}"
 
 
 def test_files_that_do_not_fit(tmp_path):
@@ -141,15 +132,23 @@ def test_an_unknown_modality_lists_the_others():
 
 @pytest.mark.parametrize("source", ["", "best", "learned", "learned:", "file:", "selected:image"])
 def test_unknown_sources(source):
-    with pytest.raises(ValueError, match="prior must be one of orthogonal, selected, matched"):
-        check_source(source)
+    with pytest.raises(RecipeError, match="prior must be one of orthogonal, selected, matched"):
+        build("sdml", prior=source)
 
 
-def test_settings_of_spl_by_name():
-    assert spl_config({}) == SPLConfig()
-    assert spl_config({"epochs": 3, "q0": "ce"}) == SPLConfig(epochs=3, q0="ce")
-    with pytest.raises(ValueError, match="spl has no setting 'rate'; it has hidden, epochs"):
-        spl_config({"rate": 1})
+def test_settings_of_spl_are_all_stated_and_fit():
+    found = build("sdml", spl=SPL).spl()
+    assert {**asdict(found), "hidden": [16], "betas": [0.5, 0.999]} == SPL
+    assert build("sdml", spl=found).spl() == found
+    part = {name: value for name, value in SPL.items() if name != "q0"}
+    for values, message in [
+        ({**SPL, "rate": 1}, "spl has no setting 'rate'; it has hidden, epochs"),
+        (part, "spl does not state 'q0'"),
+        ({**SPL, "q0": "no"}, "spl.q0 must be skip or ce; got 'no'"),
+        (3, "spl must be a table of hidden, epochs"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            build("sdml", spl=values)
 
 
 def test_scales(uneven):
@@ -167,12 +166,10 @@ def test_scales(uneven):
     factor = polar.mT @ uneven
     torch.testing.assert_close(factor, factor.mT)
     assert (torch.linalg.eigvalsh(factor) > 0).all()
-    with pytest.raises(ValueError, match="prior_scale must be one of none, unit, mean, polar"):
-        scale_prior(uneven, "half")
 
 
 def test_scales_leave_orthonormal_columns_alone():
-    prior = orthogonal_columns(12, 3, Run(SEEDS, precision="fp64"), -1)
+    prior = orthogonal_columns(12, 3, RUN, -1)
     for scale in ("none", "unit", "mean", "polar"):
         torch.testing.assert_close(scale_prior(prior, scale), prior, rtol=0, atol=1e-6)
 
@@ -198,8 +195,8 @@ def test_published_priors(data_folder, file):
     """They load as they are; raw, they leave most of a unit row undetermined, and scaled they do not."""
     path = data_folder("drcl_official_wikipedia") / file
     sizes = {"image": (30, 8), "text": (30, 5)}
-    run = Run(precision="fp64")
-    prior = make_prior(f"file:{path}", 2048, make_split(sizes, classes=10), make_split(sizes), run, SPL)
+    run = RunContext(precision="fp64")
+    prior, _ = make(f"file:{path}", d=2048, train=make_split(sizes, classes=10), run=run)
     assert prior.shape == (1, 2048, 10)
     assert np.array_equal(prior[0].numpy(), read_prior(path, (2048, 10)))
     assert ((lengths(prior) > 4.9) & (lengths(prior) < 5.5)).all()

@@ -41,7 +41,6 @@ TABLE = {
     "mcca": {
         "kappa": ([1e-3, 1e-2, 1e-1, 1.0],) * 5,
         "k": ([10, 20, 50, 100, 200],) * 5,
-        "pca_energy": (1.0,) * 5,
     },
 }
 MARS_RATES = {
@@ -55,7 +54,7 @@ GUESSED = {  # nothing is published of these
     "drcl": {"nuswide": ("lr",), "websearch": ("lr",), "xmedianet": ("lr",)},
     "sdml": dict.fromkeys(("websearch", "xmedianet"), ("dim", "epochs", "batch", "lr", "alpha")),
     "mars": {"websearch": ("dim", "epochs", "batch", "lr")},
-    "mcca": dict.fromkeys(DATASETS, ("kappa", "k", "pca_energy")),
+    "mcca": dict.fromkeys(DATASETS, ("kappa", "k")),
 }
 
 

@@ -1,31 +1,29 @@
 """Properties of SDML."""
 
 import math
-import tomllib
-from pathlib import Path
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.layers import random_orthogonal
 from benchmark.methods.blocks.losses import label_distance, labelled_mean
-from benchmark.methods.sdml import SDML, SDMLConfig, objective_terms, unit_label_rows
+from benchmark.methods.blocks.prior import SPLConfig
+from benchmark.methods.sdml import objective_terms
 
-from benchmark.core.method import Run
+from benchmark.core.method import FitLog, RunContext
 from benchmark.core.registry import METHODS
 from benchmark.errors import RecipeError, UnsupportedError
-from benchmark.runs.recipe import resolve
-from tests.methods.data import SIZES, make_split, nearest_class_accuracy, one_hot, rows
+from benchmark.runs.recipe import layer_dataset, read_layers, recipe_file, resolve
+from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, rows
 
 
-def fit(seeds=(1,), split=None, replicas="auto", device=None, **values):
-    method = SDML.from_values({**SDML.tiny(), **values})
-    train = split or make_split()
-    run = Run(seeds, device or torch.device("cpu"), "fp64", replicas)
+def fit(seeds=(1,), split=None, **values):
+    method, train, log = build("sdml", **values), split or make_split(), FitLog()
     method.check(train)
     sizes = {m.name: (9, m.dim) for m in train}
     val = make_split(sizes, train.classes, seed=1, multi=train.label_form == "multi")
-    return method.fit(train, val, run), run
+    return method.fit(train, val, RunContext(seeds, precision="fp64"), log), log
 
 
 @pytest.fixture
@@ -42,12 +40,10 @@ def test_label_term_of_known_points(prior):
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
 
 
-def test_rows_with_several_labels_have_a_floor_unless_their_label_row_is_divided(prior):
+def test_rows_with_several_labels_have_a_floor(prior):
     y = torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.float64)
     h = (prior[:, :2].sum(dim=1) / math.sqrt(2))[None]
     assert label_distance(h, prior, y).item() == pytest.approx(math.sqrt(2) - 1, abs=1e-6)
-    assert label_distance(h, prior, unit_label_rows(y)).item() == pytest.approx(0, abs=1e-6)
-    assert not unit_label_rows(torch.zeros(1, 3)).any()
 
 
 def test_a_joint_rotation_changes_nothing(prior):
@@ -92,20 +88,6 @@ def test_no_infinite_slope_at_a_perfect_row():
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("values", [{}, {"prior": "selected", "select": "last"}, {"unit_labels": True}])
-def test_three_seeds_together_equal_each_alone(values, device):
-    split = make_split(multi="unit_labels" in values)
-    together, _ = fit((1, 2, 3), split, "together", device, **values)
-    alone, _ = fit((1, 2, 3), split, "alone", device, **values)
-    single, _ = fit((2,), split, device=device, **values)
-    for name, (_, d) in SIZES.items():
-        x = rows(11, d).to(device)
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(a.embed(name, x), b.embed(name, x), rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(together[1].embed(name, x), single[0].embed(name, x), rtol=1e-7, atol=1e-9)
-        assert not torch.allclose(together[0].embed(name, x), together[1].embed(name, x))
-
-
 def test_a_modality_does_not_depend_on_the_others():
     x = rows(6, 5)
     three, two = fit()[0][0], fit(split=make_split().restrict(("image", "text")))[0][0]
@@ -113,26 +95,26 @@ def test_a_modality_does_not_depend_on_the_others():
 
 
 def test_every_seed_has_its_own_matrix_unless_one_is_named():
-    _, run = fit((1, 2))
-    first, second = run.arrays["prior"]
+    _, log = fit((1, 2))
+    first, second = log.arrays["prior"]
     assert not np.allclose(first, second)
     np.testing.assert_allclose(first.T @ first, np.eye(3), atol=1e-6)
     assert np.array_equal(fit((2,))[1].arrays["prior"][0], second)
-    _, run = fit((1, 2), prior_seed=123)
-    assert np.array_equal(run.arrays["prior"][0], run.arrays["prior"][1])
-    np.testing.assert_allclose(run.arrays["prior"][0], random_orthogonal(16, 3, 123), atol=1e-7)
+    _, log = fit((1, 2), prior_seed=123)
+    assert np.array_equal(log.arrays["prior"][0], log.arrays["prior"][1])
+    np.testing.assert_allclose(log.arrays["prior"][0], random_orthogonal(16, 3, 123), atol=1e-7)
 
 
 def test_the_kept_epoch_has_the_smallest_label_term():
     settings = {"epochs": 12, "lr": {"default": 3e-2}}
-    best, run = fit(**settings)
+    best, log = fit(**settings)
     last, _ = fit(**settings, select="last")
     val = make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1)
-    prior = torch.from_numpy(run.arrays["prior"][0])
+    prior = torch.from_numpy(log.arrays["prior"][0])
     later = 0
     for name in SIZES:
         x, y = torch.from_numpy(val[name].features).double(), one_hot(val[name].labels, 3)
-        curve = [each[0] for each in run.history[f"sdml/{name}"]["val/label"]]
+        curve = [each[0] for each in log.history[f"sdml/{name}"]["val/label"]]
         terms = [label_distance(m[0].embed(name, x), prior, y).mean().item() for m in (best, last)]
         assert terms == pytest.approx([min(curve), curve[-1]])
         later += min(curve) < curve[-1]
@@ -167,10 +149,10 @@ def test_unlabelled_rows_and_a_modality_smaller_than_the_batch():
     split = make_split(multi=True)
     split["image"].labels[::2] = 0
     split["audio"].labels[:] = 0
-    retrievers, run = fit(split=split, batch=1000)
+    retrievers, log = fit(split=split, batch=1000)
     assert retrievers[0].embed("audio", rows(2, 4)).shape == (2, 16)
-    assert len(run.history["sdml/audio"]["train/total"]) == 4
-    assert run.history["sdml/audio"]["train/label"] == [[0.0]] * 4
+    assert len(log.history["sdml/audio"]["train/total"]) == 4
+    assert log.history["sdml/audio"]["train/label"] == [[0.0]] * 4
 
 
 def test_training_learns_to_retrieve():
@@ -178,20 +160,17 @@ def test_training_learns_to_retrieve():
     assert nearest_class_accuracy(retrievers[0]) > 0.9
 
 
-def test_wrong_values_are_refused():
+@pytest.mark.parametrize("name", ["sdml", "mars"])
+def test_values_that_do_not_fit_a_host_of_a_prior(name):
     for values, message in [
-        ({"select": "test"}, "select must be one of label, last"),
-        ({"alpha": 2.0}, "alpha must lie in 0..1"),
-        ({"epochs": 0}, "must be positive"),
         ({"lr": {"image": 1.0}}, "must name a default"),
         ({"prior": "best"}, "prior must be one of"),
-        ({"spl": {"rate": 1}}, "spl has no setting 'rate'"),
+        ({"spl": {"rate": 1}}, "spl does not state"),
     ]:
         with pytest.raises(RecipeError, match=message):
-            SDML.from_values(values)
+            build(name, **values)
     with pytest.raises(UnsupportedError, match="at least as wide as the 3 classes"):
-        fit(dim=2)
-    assert SDMLConfig() == SDML.from_values({}).config
+        build(name, dim=2).check(make_split())
 
 
 @pytest.mark.parametrize("name", ["sdml", "mars"])
@@ -199,11 +178,10 @@ def test_wrong_values_are_refused():
 def test_the_prior_is_learned_as_in_drcl(name, profile):
     """The settings of SPL are stated again in the recipe; they equal those of DRCL for every dataset."""
     host, drcl = METHODS.get(name), METHODS.get("drcl")
-    document = tomllib.loads(Path(drcl.path.parent / "recipes" / "drcl.toml").read_text())
-    named = {key for layer in document.values() for key, item in layer.items() if "value" not in item}
+    named = {layer_dataset(layer) for layer in read_layers(recipe_file(drcl))} - {""}
     assert "xmedia" in named
     ours = {"lr": "lr_spl", "q0": "spl_q0", "snapshot": "spl_snapshot", "seed": "prior_seed"}
     for dataset in ("", *sorted(named)):
         wanted, got = resolve(drcl, dataset, profile), resolve(host, dataset, profile)["spl"].value
         assert got == {key: wanted[ours.get(key, key)].value for key in got}, dataset
-        assert len(got) == 11, "a setting is missing"
+        assert set(got) == {field.name for field in fields(SPLConfig)}, "a setting is missing"

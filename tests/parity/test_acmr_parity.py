@@ -6,31 +6,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.acmr import ACMRConfig, ACMRNet, phase_of, reversal
-from benchmark.methods.acmr_losses import (
-    differ,
+from benchmark.methods.acmr import (
+    ACMR,
+    ACMRNet,
     dissimilarity,
     domain_loss,
     embedding_terms,
+    half_squares,
     hardest,
-    label_loss,
     norm,
-    reverse,
+    reversal,
     triplet,
-    triplet_parts,
 )
-from benchmark.methods.blocks.layers import part_of
-from torch.func import functional_call
+from benchmark.methods.blocks.layers import reverse_gradient
+from benchmark.methods.blocks.losses import shares_label
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.method import Run
-from benchmark.training.samplers import TupleSampler
-from benchmark.training.train import train_phase
-from tests.methods.data import one_hot
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import Model, TupleSampler, train_phase
+from tests.methods.data import one_hot, published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "acmr.npz")
 PARTS = {"image": "img", "text": "txt", "label": "cls", "domain": "dom"}
-CONFIG = ACMRConfig(
+CONFIG = published(
+    "acmr",
     hidden_image=(12, 10),
     hidden_text=(8, 10),
     dim=8,
@@ -60,35 +59,37 @@ def close(got, name):
     torch.testing.assert_close(got, golden(name), rtol=1e-5, atol=1e-6)
 
 
+def layer(part, place):
+    """The 1-based number of a linear layer, from its place in the stack; a projector has tanh between."""
+    return int(place) // (2 if part in ("image", "text") else 1) + 1
+
+
 def network():
-    net = ACMRNet(CONFIG, (20, 16), 4).to("meta")
+    net = ACMRNet(CONFIG, 20, 16, 4).to("meta")
     params = {}
     for name, _ in net.named_parameters():
-        part, _, number, kind = name.split(".")
-        theirs = golden(f"in_w_{PARTS[part]}_fc{int(number) + 1}_{kind[0]}")
+        part, place, kind = name.split(".")
+        theirs = golden(f"in_w_{PARTS[part]}_fc{layer(part, place)}_{kind[0]}")
         params[name] = theirs.T.contiguous() if kind == "weight" else theirs
     return net, params
 
 
 NET, PARAMS = network()
+MODEL = Model(NET, PARAMS)
 Y = one_hot(GOLDEN["in_labels"], 4)
 X = golden("in_img"), golden("in_txt")
 
 
-def apply(part, x):
-    return functional_call(getattr(NET, part), part_of(PARAMS, f"{part}."), (x,))
-
-
-def test_constants_are_the_defaults():
-    defaults = ACMRConfig()
+def test_constants_are_those_of_the_recipe():
+    recipe = published("acmr")
     for name in ("label_weight", "dissimilar_weight", "positive_weight", "margin", "lr", "betas"):
-        assert getattr(defaults, name) == pytest.approx(getattr(CONFIG, name))
+        assert getattr(recipe, name) == pytest.approx(getattr(CONFIG, name))
     assert GOLDEN["par_dissimilar_margin"] == GOLDEN["par_margin"]
     assert GOLDEN["par_eps"] == 1e-8
 
 
 def test_mined_negatives():
-    different = differ(Y, Y)
+    different = ~shares_label(Y, Y)
     for rows, wanted in ((X[0], "out_neg_txt_of_img"), (X[1], "out_neg_img_of_txt")):
         found, has = hardest(rows, different)
         assert torch.equal(found, torch.from_numpy(GOLDEN[wanted]))
@@ -96,33 +97,28 @@ def test_mined_negatives():
 
 
 def losses(v, w):
-    logits = apply("label", v), apply("label", w)
-    different = differ(Y, Y)
+    logits = MODEL.label(v), MODEL.label(w)
+    different = ~shares_label(Y, Y)
     a, b = hardest(X[0], different), hardest(X[1], different)
-    contrastive = embedding_terms(CONFIG, (v, w), logits, X, (Y, Y), ())
-    of_triplets = embedding_terms(replace(CONFIG, embedding_loss="triplet"), (v, w), logits, X, (Y, Y), ())
-    nus = embedding_terms(NUS, (v, w), logits, X, (Y, Y), ())
-    positive, negative_v = triplet_parts(v, w, *a)
-    again, negative_w = triplet_parts(w, v, *b)
-    assert torch.equal(positive, again)
+    contrastive = embedding_terms(CONFIG, (v, w), logits, X, (Y, Y), [])
+    of_triplets = embedding_terms(replace(CONFIG, embedding_loss="triplet"), (v, w), logits, X, (Y, Y), [])
+    nus = embedding_terms(NUS, (v, w), logits, X, (Y, Y), [])
     m, s = CONFIG.margin, CONFIG.positive_weight
     coefficient = golden("par_lambda")
     found = {
-        "pos": positive,
-        "neg_v": negative_v,
-        "neg_w": negative_w,
+        "pos": half_squares(v, w, a[1]),
+        "neg_v": half_squares(v, w[a[0]], a[1]),
+        "neg_w": half_squares(w, v[b[0]], b[1]),
         "triplet": triplet(v, w, *a, m, s) + triplet(w, v, *b, m, s),
         "similar": norm(v - w),
         "dissimilar": dissimilarity(v, w, different, m, true_distance=False),
-        "label": label_loss(logits, (Y, Y)),
-        "domain": domain_loss(
-            apply("domain", reverse(v, coefficient)), apply("domain", reverse(w, coefficient))
-        ),
+        "label": contrastive["label"],
+        "domain": domain_loss(*(MODEL.domain(reverse_gradient(z, coefficient)) for z in (v, w))),
         "emb_triplet_wiki": of_triplets["embedding"],
         "emb_contrastive_wiki": contrastive["embedding"],
         "emb_contrastive_nus": nus["embedding"],
     }
-    for name in ("similar", "dissimilar", "label"):
+    for name in ("similar", "dissimilar"):
         assert torch.equal(contrastive[name], found[name])
     assert torch.equal(of_triplets["triplet"], found["triplet"])
     return found
@@ -143,11 +139,11 @@ def test_losses_with_gradients(prefix, text):
 
 
 def test_forward_pass():
-    v, w = functional_call(NET, PARAMS, X)
+    v, w = MODEL.image(X[0]), MODEL.text(X[1])
     close(v, "out_fwd_v")
     close(w, "out_fwd_w")
-    close(apply("label", v), "out_fwd_logits_v")
-    close(apply("domain", v), "out_fwd_dom_v")
+    close(MODEL.label(v), "out_fwd_logits_v")
+    close(MODEL.domain(v), "out_fwd_dom_v")
 
 
 @pytest.mark.parametrize("epochs", [50, 200])
@@ -170,14 +166,14 @@ def test_four_steps_of_training(update, loss):
         4,
         "single",
     )
-    run = Run(precision="fp64")
-    phase = phase_of(config, NET, TupleSampler(split, run, 12, shuffle=False), None, run)
+    run = RunContext(precision="fp64")
+    phase = ACMR(config).phase(NET, TupleSampler(split, run, 12, shuffle=False))
     phase = replace(phase, schedule=lambda epoch: {"reversal": float(GOLDEN["par_lambda"])})
-    done = train_phase(phase, {n: p[None] for n, p in PARAMS.items()}, run)
+    done = train_phase(phase, {n: p[None] for n, p in PARAMS.items()}, run, FitLog())
     trace = f"out_trace_{update}_{loss}"
     for term, ours in (("emb", "embedding"), ("domain", "domain")):
         got = torch.tensor(done.history[f"train/{ours}"], dtype=torch.float64)[:, 0]
         close(got, f"{trace}_{term}")
-    for part, layer in (("image", 3), ("text", 1), ("label", 1), ("domain", 1)):
-        got = done.params[f"{part}.layers.{layer - 1}.weight"][0].T
-        close(got, f"{trace}_w4_{PARTS[part]}_fc{layer}_w")
+    for part, place in (("image", 4), ("text", 0), ("label", 0), ("domain", 0)):
+        got = done.params[f"{part}.{place}.weight"][0].T
+        close(got, f"{trace}_w4_{PARTS[part]}_fc{layer(part, place)}_w")

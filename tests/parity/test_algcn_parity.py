@@ -1,29 +1,22 @@
 """ALGCN against outputs of its public code (tests/parity/vectors/algcn.npz)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import benchmark.methods.algcn
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.algcn import (
-    ALGCNConfig,
-    ALGCNNet,
-    adapted_graph,
-    algcn_phase,
-    embed_with,
-    objective_terms,
-    sampled_supervision,
-)
+from benchmark.methods.algcn import ALGCN, ALGCNNet, adapted_graph, objective_terms, sampled_supervision
 from benchmark.methods.blocks.graph import co_occurrence, label_scores, normalized, static_graph
-from benchmark.methods.blocks.layers import part_of
-from torch.func import functional_call
 
-from benchmark.core.method import Run
-from benchmark.training.train import train_phase
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import Batch, Model, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "algcn.npz")
-CONFIG = ALGCNConfig(
+CONFIG = published(
+    "algcn",
     dim=16,
     node_dim=10,
     epochs=1,
@@ -47,6 +40,7 @@ NAMES = {
     "encoders.text.weight": "text_net.denseL1.weight",
     "encoders.text.bias": "text_net.denseL1.bias",
 }
+INPUTS = {"image": "img", "text": "txt"}
 CASES = pytest.mark.parametrize("case", ["single", "multi"])
 
 
@@ -80,11 +74,11 @@ def test_graph(case):
 @CASES
 def test_a_step_with_its_gradients(case):
     net, params = network(case)
+    model, method = Model(net, params), ALGCN(CONFIG)
     static, y = golden(f"in_{case}_w_A"), golden(f"in_labels_{case}")[:8]
-    graph = adapted_graph(static, params["edges"], CONFIG.gamma)
-    embed = embed_with(net)
-    features = embed(params, "image", golden("in_img")), embed(params, "text", golden("in_txt"))
-    classifiers = functional_call(net.labels, part_of(params, "labels."), (graph,))
+    graph = adapted_graph(static, model.edges, CONFIG.gamma)
+    features = tuple(method.embed(model, m, golden(f"in_{name}")) for m, name in INPUTS.items())
+    classifiers = model.labels(graph)
     scores = tuple(label_scores(each, classifiers) for each in features)
     supervision = sampled_supervision(graph, static, golden(f"in_{case}_masks"))
     terms = objective_terms(features, scores, (y, y), supervision, CONFIG)
@@ -115,22 +109,24 @@ class OneBatch:
     sizes = (8,)
 
     def __init__(self, case):
-        y = golden(f"in_labels_{case}")[:8]
-        self.batch = {"x/image": golden("in_img"), "x/text": golden("in_txt"), "y/image": y, "y/text": y}
+        self.x = {m: golden(f"in_{name}") for m, name in INPUTS.items()}
+        self.y = dict.fromkeys(INPUTS, golden(f"in_labels_{case}")[:8])
 
     def draw(self, generator):
         return {"key": torch.arange(8)}
 
     def gather(self, drawn):
-        return {**drawn, **self.batch}
+        return Batch(self.x, self.y, {}, drawn)
 
 
 @CASES
 def test_a_step_of_training(case, monkeypatch):
     monkeypatch.setattr(benchmark.methods.algcn, "draw_masks", lambda *_: golden(f"in_{case}_masks"))
     net, params = network(case)
-    phase = algcn_phase(CONFIG, net, OneBatch(case), golden(f"in_{case}_w_A")[None])
-    done = train_phase(phase, {n: p.detach()[None] for n, p in params.items()}, Run(precision="fp64"))
+    phase = ALGCN(CONFIG).phase(net, OneBatch(case))
+    phase = replace(phase, constants={"static": golden(f"in_{case}_w_A")[None]}, keep=())
+    start = {n: p.detach()[None] for n, p in params.items()}
+    done = train_phase(phase, start, RunContext(precision="fp64"), FitLog())
     assert done.history["train/total"][0][0] == pytest.approx(float(GOLDEN[f"out_{case}_total"]), abs=1e-5)
     after = {ours: f"out_{case}_after1step_{theirs}" for ours, theirs in NAMES.items()}
     checked = {ours: name for ours, name in after.items() if name in GOLDEN.files}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from benchmark.methods.cmcp import (
-    CMCPConfig,
     CMCPRetriever,
     class_correlation,
     neighbours,
@@ -16,6 +15,7 @@ from benchmark.methods.cmcp import (
 )
 
 from benchmark.evaluation.metrics import evaluate_one
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "cmcp.npz")
 CASES = ("c1", "c2", "c3")
@@ -34,7 +34,7 @@ def one_hot(side):
 def config(case):
     assert GOLDEN[f"par_{case}_beta"] == 1
     alpha, k = GOLDEN[f"par_{case}_alpha"], GOLDEN[f"par_{case}_k"]
-    return CMCPConfig(alpha=float(alpha), k=int(k), tolerance=1e-15)
+    return published("cmcp", alpha=float(alpha), k=int(k), tolerance=1e-15)
 
 
 @pytest.mark.parametrize(("a", "b"), ["AB", "BA"])
@@ -85,5 +85,5 @@ def test_every_stored_output_is_compared():
     compared = {"out_L_AB", "out_L_BA", "out_c3_zA_train", "out_c3_zA_test"}
     for case in CASES:
         compared |= {f"out_{case}_{x}_{s}" for x in "SG" for s in "AB"}
-        compared |= {f"out_{case}_{x}_{way}" for x in ("R", "map") for way in ("AB", "BA")}
+        compared |= {f"out_{case}_{x}_{direction}" for x in ("R", "map") for direction in ("AB", "BA")}
     assert {name for name in GOLDEN if name.startswith("out_")} == compared

@@ -1,18 +1,20 @@
 """COXI against outputs of its public code (tests/parity/vectors/coxi.npz)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.layers import unit_rows
-from benchmark.methods.coxi import COXIConfig, COXINet, coxi_objective, objective_terms
-from torch.func import functional_call
+from benchmark.methods.coxi import COXI, COXINet, objective_terms
+from torch import nn
 
-from benchmark.core.method import Run
+from benchmark.core.data import Modality, Split
+from benchmark.core.method import FitLog, RunContext
 from benchmark.evaluation.validation import mean_average_precision
-from benchmark.training.samplers import RowSampler
-from benchmark.training.train import Phase, train_phase
+from benchmark.training import Model, TupleSampler, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "coxi.npz")
 INPUTS = ("f1", "f2", "logits1", "logits2", "proxies")
@@ -35,7 +37,7 @@ def close(got, name, tolerance=1e-5):
 
 def config(case, **values):
     given = {n: float(GOLDEN[f"par_{case}_{n}"]) for n in ("margin", "alpha", "beta", "gamma")}
-    return COXIConfig(**given, **values)
+    return published("coxi", **given, **values)
 
 
 def labels():
@@ -59,15 +61,16 @@ def test_objective_with_gradients(case):
 
 
 def test_networks():
-    net = COXINet({"image": 12, "text": 9}, COXIConfig(hidden=(10, 10, 8), dim=6), 4).to("meta")
+    net = COXINet({"image": 12, "text": 9}, published("coxi", hidden=(10, 10, 8), dim=6), 4)
     params = {
         f"{o}.{part}": golden(f"in_net_{t}_{part}") for o, t in LAYERS.items() for part in ("weight", "bias")
     }
     assert set(params) == {n for n, _ in net.named_parameters()} - {"proxies"}
+    model = Model(net, params)
     for number, (modality, x) in enumerate((("image", "in_net_img"), ("text", "in_net_txt")), start=1):
-        f, logits = functional_call(net, params, (modality, golden(x)))
+        f = model.encoder(modality, golden(x))
         close(f, f"out_net_f{number}")
-        close(logits, f"out_net_logits{number}")
+        close(model.classifier(f), f"out_net_logits{number}")
 
 
 def test_retrieval():
@@ -77,32 +80,33 @@ def test_retrieval():
     close(mean_average_precision(scores.T, relevant.T), "out_map_f2_to_f1")
 
 
-class InOrder(RowSampler):
-    """Serves the rows as they are."""
+class Free(nn.Module):
+    """In the place of the encoder: embeddings that are parameters."""
 
-    def draw(self, generator):
-        return {"rows": torch.arange(len(self.x))}
+    def __init__(self):
+        super().__init__()
+        self.image, self.text = (nn.Parameter(golden(f)) for f in ("in_f1", "in_f2"))
+
+    def forward(self, modality, x, keys=None):
+        return getattr(self, modality)
 
 
 def test_steps_of_network_and_proxies():
-    """Embeddings and a classifier in the place of the network."""
     rates = {"lr": float(GOLDEN["par_step_lr"]), "lr_proxies": float(GOLDEN["par_step_lr_proxy"])}
-    settings = config("A", **rates)
-    names = {"f1": "f1", "f2": "f2", "proxies": "proxies", "cls.weight": "step_cls_weight"}
-    names["cls.bias"] = "step_cls_bias"
-    params = {ours: golden(f"in_{theirs}")[None] for ours, theirs in names.items()}
-
-    def loss(params, batch, now):
-        f = (params["f1"], params["f2"])
-        logits = tuple(torch.nn.functional.linear(x, params["cls.weight"], params["cls.bias"]) for x in f)
-        return objective_terms(f, logits, (batch["y"], batch["y"]), params["proxies"], settings)
-
-    steps = int(GOLDEN["par_step_n"])
-    sampler = InOrder(labels(), labels(), 10)
-    phase = Phase("steps", steps, sampler, (coxi_objective(settings, loss),))
-    done = train_phase(phase, params, Run(precision="fp64"))
+    method = COXI(config("A", epochs=int(GOLDEN["par_step_n"]), dim=16, **rates))
+    net = COXINet({"image": 1, "text": 1}, method.config, 4)
+    net.encoder = Free()
+    free = {"encoder.image": "f1", "encoder.text": "f2", "proxies": "proxies"}
+    linear = {"classifier.weight": "step_cls_weight", "classifier.bias": "step_cls_bias"}
+    params = {ours: golden(f"in_{theirs}")[None] for ours, theirs in {**free, **linear}.items()}
+    run, ids = RunContext(precision="fp64"), np.arange(10)
+    empty = np.zeros((10, 1), np.float32)
+    modalities = {m: Modality(m, empty, GOLDEN["in_labels"], ids) for m in ("image", "text")}
+    sampler = TupleSampler(Split("train", modalities, 4), run, 10, shuffle=False)
+    phase = replace(method.phase(net, sampler), keep=())
+    done = train_phase(phase, params, run, FitLog())
     close(torch.tensor(done.history["train/total"]).double()[:, 0], "out_step_losses", 1e-4)
-    for ours, theirs in {"f1": "f1", "f2": "f2", "proxies": "proxies", "cls.weight": "cls_weight"}.items():
+    for ours, theirs in {**free, "classifier.weight": "cls_weight"}.items():
         close(done.params[ours][0], f"out_step_{theirs}", 1e-4)
         moved = (golden(f"out_step_{theirs}") - params[ours][0]).abs().max()
         error = (done.params[ours][0] - golden(f"out_step_{theirs}")).abs().max()

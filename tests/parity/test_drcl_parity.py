@@ -9,21 +9,14 @@ import torch
 from benchmark.methods.blocks.layers import UnitMLP
 from benchmark.methods.blocks.losses import generalized_cross_entropy, log_label_mass
 from benchmark.methods.blocks.prior import spl_phase
-from benchmark.methods.drcl import (
-    DRCLConfig,
-    augment,
-    discrepancy,
-    objective_terms,
-    q_rsc,
-    recast_matrix,
-    rsc_phase,
-)
+from benchmark.methods.drcl import DRCL, augment, discrepancy, objective_terms, q_rsc, recast_matrix
 
-from benchmark.core.method import Run
-from benchmark.training.samplers import RowSampler
-from benchmark.training.train import train_phase
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import RowSampler, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "drcl.npz")
+RUN = RunContext(precision="fp64")
 
 
 def golden(name, dtype=torch.float64):
@@ -69,14 +62,14 @@ def test_discrepancy_and_distance_with_gradients(mixed):
 
 @pytest.mark.parametrize("epoch", [1, 50, 100, 150])
 def test_total_and_its_gradient_follow_the_schedule(epoch):
-    q = torch.tensor(q_rsc(epoch - 1), dtype=torch.float64)
+    q = torch.tensor(q_rsc(epoch - 1, 0.01), dtype=torch.float64)
     close(q, f"out_q_e{epoch}")
     features = golden("in_features").requires_grad_()
     order, share = golden("in_perm"), float(GOLDEN["par_gamma"])
-    weights = tuple(float(GOLDEN[f"par_{n}"]) for n in ("eta", "alpha", "beta"))
+    config = published("drcl", **{n: float(GOLDEN[f"par_{n}"]) for n in ("eta", "alpha", "beta")})
     inverse = recast_matrix(golden("in_W")[None], "pinv")[0]
     labels = augment(golden("in_labels"), order, share)
-    terms = objective_terms(augment(features, order, share), labels, golden("in_W"), inverse, q, weights)
+    terms = objective_terms(augment(features, order, share), labels, golden("in_W"), inverse, q, config)
     close(terms["label"], f"out_label_loss_e{epoch}")
     close(terms["total"], f"out_total_e{epoch}")
     close(torch.autograd.grad(terms["total"], features)[0], f"out_grad_features_e{epoch}")
@@ -139,7 +132,8 @@ class Replay(RowSampler):
 
 @pytest.fixture
 def trajectory():
-    config = replace(DRCLConfig(), epochs=int(GOLDEN["par_tr_epochs"]), lr_spl=float(GOLDEN["par_tr_lr"]))
+    rate = float(GOLDEN["par_tr_lr"])
+    config = published("drcl", epochs=int(GOLDEN["par_tr_epochs"]), lr_spl=rate, lr={"default": rate})
     encoder, params = encoder_with("in_tr")
     stacked = {n: p[None] for n, p in params.items()}
     return config, encoder.to("meta"), stacked, int(GOLDEN["par_tr_batch"])
@@ -150,8 +144,8 @@ def test_selective_prior_learning_step_by_step(trajectory):
     x, y = golden("in_tr_x"), golden("in_tr_y")
     for epochs in range(1, config.epochs + 1):
         sampler = Replay(x, y, batch, stored=golden("in_spl_shuffles"))
-        phase = spl_phase(replace(config, epochs=epochs).spl(), encoder, sampler, (x, y), "spl")
-        done = train_phase(phase, {**params, "prior": golden("in_tr_W0")[None]}, Run(precision="fp64"))
+        phase = spl_phase(DRCL(replace(config, epochs=epochs)).spl(), encoder, sampler, "spl")
+        done = train_phase(phase, {**params, "prior": golden("in_tr_W0")[None]}, RUN, FitLog())
         torch.testing.assert_close(
             done.params["prior"][0], golden("out_spl_W_per_epoch")[epochs - 1], rtol=1e-5, atol=1e-7
         )
@@ -163,12 +157,11 @@ def test_first_spl_epoch_moves_nothing_but_the_clock(trajectory):
     config, encoder, params, batch = trajectory
     x, y = golden("in_tr_x"), golden("in_tr_y")
     start = {**params, "prior": golden("in_tr_W0")[None]}
-    sampler = Replay(x, y, batch, stored=golden("in_spl_shuffles"))
-    phase = spl_phase(replace(config, epochs=1).spl(), encoder, sampler, (x, y), "spl")
-    assert torch.equal(train_phase(phase, start, Run(precision="fp64")).params["prior"], start["prior"])
-    sampler = Replay(x, y, batch, stored=golden("in_spl_shuffles"))
-    phase = spl_phase(replace(config, epochs=1, spl_q0="ce").spl(), encoder, sampler, (x, y), "spl")
-    assert not torch.equal(train_phase(phase, start, Run(precision="fp64")).params["prior"], start["prior"])
+    for q0, still in (("skip", True), ("ce", False)):
+        spl = DRCL(replace(config, epochs=1, spl_q0=q0)).spl()
+        phase = spl_phase(spl, encoder, Replay(x, y, batch, stored=golden("in_spl_shuffles")), "spl")
+        prior = train_phase(phase, start, RUN, FitLog()).params["prior"]
+        assert torch.equal(prior, start["prior"]) is still
 
 
 class OneBatch(Replay):
@@ -188,10 +181,10 @@ def test_reversible_consistency_step_by_step(trajectory):
     steps = config.epochs * per_epoch
     rows = golden("in_rsc_shuffles")[:, : per_epoch * batch].reshape(steps, batch)
     sampler = OneBatch(x, y, batch, stored=rows, mixes=golden("in_rsc_mix_perms"), shuffles=("mix",))
-    both = prior, recast_matrix(prior, "pinv")
-    phase = rsc_phase(config, encoder, sampler, held, both, float(GOLDEN["par_tr_lr"]), Run(precision="fp64"))
-    phase = replace(phase, epochs=steps, schedule=lambda step: {"q": q_rsc(step // per_epoch)})
-    done = train_phase(phase, params, Run(precision="fp64"))
+    constants = {"prior": prior, "recast": recast_matrix(prior, "pinv")}
+    whole = replace(DRCL(config).phase(encoder, sampler, held, "image"), constants=constants)
+    phase = replace(whole, epochs=steps, schedule=lambda step: {"q": q_rsc(step // per_epoch, 0.01)})
+    done = train_phase(phase, params, RUN, FitLog())
 
     losses = torch.tensor(done.history["train/total"], dtype=torch.float64).flatten()
     torch.testing.assert_close(losses, golden("out_rsc_train_losses"), rtol=1e-5, atol=1e-7)
@@ -201,11 +194,7 @@ def test_reversible_consistency_step_by_step(trajectory):
     sampler = Replay(
         x, y, batch, stored=golden("in_rsc_shuffles"), mixes=golden("in_rsc_mix_perms"), shuffles=("mix",)
     )
-    phase = replace(
-        rsc_phase(config, encoder, sampler, held, both, float(GOLDEN["par_tr_lr"]), Run(precision="fp64")),
-        name="epochs",
-    )
-    kept = train_phase(phase, params, Run(precision="fp64"))
+    kept = train_phase(replace(whole, sampler=sampler), params, RUN, FitLog())
     assert kept.epochs == [int(golden("out_rsc_val_losses").argmin())]
     encoder = encoder.to_empty(device="cpu").double()
     encoder.load_state_dict({n: p[0] for n, p in kept.params.items()})

@@ -5,20 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.blocks.layers import BatchNorm, part_of
-from benchmark.methods.drsl import DRSLConfig, DRSLNet, phase_of, relational_loss, same_class
+from benchmark.methods.blocks.layers import BatchNorm
+from benchmark.methods.blocks.losses import shares_label
+from benchmark.methods.drsl import DRSL, DRSLNet, relational_loss
 from torch.func import functional_call
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.method import Run
+from benchmark.core.method import FitLog, RunContext
 from benchmark.evaluation.metrics import evaluate
-from benchmark.training.samplers import TupleSampler
-from benchmark.training.train import train_phase
-from tests.methods.data import one_hot
+from benchmark.training import Model, TupleSampler, train_phase
+from tests.methods.data import one_hot, published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "drsl.npz")
 PARTS = {"image": "img", "text": "txt", "relation": "rel"}
-CONFIG = DRSLConfig(
+CONFIG = published(
+    "drsl",
     hidden=(12, 12),
     features=8,
     relation=(14, 14),
@@ -49,41 +50,37 @@ def theirs(name):
 
 
 def network(prefix="in_w_"):
-    net = DRSLNet(CONFIG, (18, 12)).to("meta")
+    net = DRSLNet(CONFIG, 18, 12).to("meta")
     names = [name for name, _ in [*net.named_parameters(), *net.named_buffers()]]
     return net, {name: golden(prefix + theirs(name)) for name in names}
 
 
 NET, START = network()
+MODEL = Model(NET, START)
 X, Y = (golden("in_img"), golden("in_txt")), one_hot(GOLDEN["in_labels"], int(GOLDEN["in_labels"].max()) + 1)
 
 
 def after_one_pass():
-    _, state = functional_call(NET, START, (*X, True))
-    return {**START, **state}, state
+    _, state = MODEL(*X)
+    return {**START, **state}
 
 
-def test_constants_are_the_defaults():
-    defaults = DRSLConfig()
+def test_constants_are_those_of_the_recipe():
+    recipe = published("drsl")
     for name in ("lr", "decay", "betas", "weight_decay"):
-        assert getattr(defaults, name) == getattr(CONFIG, name)
+        assert getattr(recipe, name) == getattr(CONFIG, name)
     assert (BatchNorm.eps, BatchNorm.momentum) == (GOLDEN["par_bn_eps"], GOLDEN["par_bn_momentum"])
     assert GOLDEN["par_eps"] == 1e-8
 
 
 def test_training_pass_with_gradients():
-    weights = {"image": part_of(START, "image."), "text": part_of(START, "text.")}
-    features = [
-        functional_call(Rows(getattr(NET, name)), {f"net.{n}": p for n, p in weights[name].items()}, (x,))
-        for name, x in zip(("image", "text"), X, strict=True)
-    ]
+    features = [trained(Rows, part, x) for part, x in zip(("image", "text"), X, strict=True)]
     close(features[0], "out_feat_img")
     close(features[1], "out_feat_txt")
     features = [each.requires_grad_() for each in features]
-    relation = {f"net.{n}": p for n, p in part_of(START, "relation.").items()}
-    scores = functional_call(Pairs(NET.relation), relation, tuple(features))
+    scores = trained(Pairs, "relation", *features)
     close(scores, "out_score")
-    target = same_class(Y, Y).double()
+    target = shares_label(Y, Y).double()
     close(target, "out_target")
     loss = relational_loss(scores, target)
     close(loss, "out_loss")
@@ -107,8 +104,14 @@ class Pairs(Rows):
         return self.net.train_pairs(a, b)[0]
 
 
+def trained(kind, part, *given):
+    """What a part of the network gives in training."""
+    params = {f"net.{n}": p for n, p in getattr(MODEL, part).own.items()}
+    return functional_call(kind(getattr(NET, part)), params, given)
+
+
 def test_whole_network_and_running_statistics():
-    scores, state = functional_call(NET, START, (*X, True))
+    scores, state = MODEL(*X)
     close(scores, "out_score")
     wanted = {n.removeprefix("out_stat1_") for n in GOLDEN if n.startswith("out_stat1_")}
     assert {theirs(name) for name in state} == wanted
@@ -124,13 +127,13 @@ def test_loss_of_given_scores():
 
 
 def test_evaluation_by_running_statistics():
-    params, _ = after_one_pass()
-    given = golden("in_img_eval"), golden("in_txt_eval")
-    for name, x, wanted in zip(("image", "text"), given, ("img", "txt"), strict=True):
-        close(
-            functional_call(getattr(NET, name), part_of(params, f"{name}."), (x,)), f"out_eval_feat_{wanted}"
-        )
-    close(functional_call(NET, params, (*given, False)), "out_eval_score")
+    model = Model(NET, after_one_pass())
+    image, text = golden("in_img_eval"), golden("in_txt_eval")
+    close(model.image(image), "out_eval_feat_img")
+    close(model.text(text), "out_eval_feat_txt")
+    there, back = DRSL(CONFIG).score(model, image, text)
+    close(there, "out_eval_score")
+    assert torch.equal(back, there.T)
 
 
 def test_retrieval_ranks_by_rows_and_by_columns():
@@ -148,20 +151,20 @@ def test_four_epochs_of_training():
         "image": Modality("image", GOLDEN["in_img"], labels, np.arange(10)),
         "text": Modality("text", GOLDEN["in_txt"], labels, np.arange(10)),
     }
-    run = Run(precision="fp64")
+    run = RunContext(precision="fp64")
     split = Split("train", modalities, Y.shape[1], "single")
-    phase = phase_of(CONFIG, NET, TupleSampler(split, run, 10, shuffle=False), None, run)
+    phase = DRSL(CONFIG).phase(NET, TupleSampler(split, run, 10, shuffle=False))
     objective = phase.objectives[0]
     rates = [objective.optimizer.lr * objective.factor(epoch, epoch) for epoch in range(4)]
     close(torch.tensor(rates, dtype=torch.float64), "out_train_lr", tolerance=1e-12)
-    done = train_phase(phase, {n: p[None] for n, p in START.items()}, run)
+    done = train_phase(phase, {n: p[None] for n, p in START.items()}, run, FitLog())
     got = torch.tensor(done.history["train/total"], dtype=torch.float64)[:, 0]
     close(got, "out_train_losses")
     checked = set()
-    for name, trained in done.params.items():
+    for name, value in done.params.items():
         ours = theirs(name)
         # a bias ahead of a normalisation has gradient 0: Adam there follows the rounding of each computation
         idle = ours.endswith("bias") and "_fc" in ours and ours != "rel_fc3_bias"
-        close(trained[0], f"out_w4_{ours}", tolerance=1e-3 if idle else 1e-5)
+        close(value[0], f"out_w4_{ours}", tolerance=1e-3 if idle else 1e-5)
         checked.add(f"out_w4_{ours}")
     assert checked == {n for n in GOLDEN if n.startswith("out_w4_")}

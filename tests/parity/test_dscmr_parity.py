@@ -8,14 +8,13 @@ import pytest
 import torch
 from benchmark.methods.blocks.layers import unit_rows
 from benchmark.methods.blocks.losses import half_cosine_likelihood
-from benchmark.methods.dscmr import DSCMRConfig, DSCMRNet, dscmr_phase, objective_terms
-from torch.func import functional_call
+from benchmark.methods.dscmr import DSCMR, DSCMRNet, objective_terms
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.method import Run
+from benchmark.core.method import FitLog, RunContext
 from benchmark.evaluation.validation import mean_average_precision, validation_map
-from benchmark.training.samplers import TupleSampler
-from benchmark.training.train import train_phase
+from benchmark.training import Model, TupleSampler, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "dscmr.npz")
 PAIRS = {"uu": ("in_u", "in_u"), "uv": ("in_u", "in_v"), "vv": ("in_v", "in_v")}
@@ -40,7 +39,7 @@ def close(got, name):
 def config(**values):
     betas = (float(GOLDEN["par_beta1"]), float(GOLDEN["par_beta2"]))
     weights = {"alpha": float(GOLDEN["par_alpha"]), "beta": float(GOLDEN["par_beta"])}
-    return DSCMRConfig(**{"lr": float(GOLDEN["par_lr"]), "betas": betas, **weights, **values})
+    return published("dscmr", **{"lr": float(GOLDEN["par_lr"]), "betas": betas, **weights, **values})
 
 
 def terms_of(labels="in_y", **values):
@@ -85,8 +84,9 @@ def network():
 
 def test_networks_and_retrieval():
     net, params = network()
-    found = functional_call(net, params, ({"image": golden("in_img"), "text": golden("in_txt")},))
-    (u, pu), (v, pv) = found["image"], found["text"]
+    model = Model(net, params)
+    u, v = model.encoder({"image": golden("in_img"), "text": golden("in_txt")}).values()
+    pu, pv = model.classifier(u), model.classifier(v)
     for name, value in zip(INPUTS, (u, v, pu, pv), strict=True):
         close(value, f"out_fwd_{name}")
     y = golden("in_y")
@@ -101,15 +101,15 @@ def test_networks_and_retrieval():
 
 def test_five_steps_of_training():
     net, params = network()
-    run = Run(precision="fp64")
+    run = RunContext(precision="fp64")
     labels, ids = GOLDEN["in_labels"], np.arange(12)
     modalities = {
         name: Modality(name, GOLDEN[x], labels, ids) for name, x in (("image", "in_img"), ("text", "in_txt"))
     }
     sampler = TupleSampler(Split("train", modalities, 4), run, 12, shuffle=False)
     assert sampler.sizes == (12,)
-    phase = dscmr_phase(config(epochs=5, select="last"), net, sampler, None)
-    done = train_phase(replace(phase, keep=()), {n: p[None] for n, p in params.items()}, run)
+    phase = DSCMR(config(epochs=5)).phase(net, sampler)
+    done = train_phase(replace(phase, keep=()), {n: p[None] for n, p in params.items()}, run, FitLog())
     close(torch.tensor(done.history["train/total"]).double()[:, 0], "out_train_losses")
     for ours, theirs in NAMES.items():
         close(done.params[ours][0], f"out_w5_{theirs}")

@@ -9,8 +9,6 @@ from benchmark.methods.blocks.losses import robust_clustering, tuple_contrast
 from benchmark.methods.elrcmr import (
     CLIP,
     MOMENTUM,
-    ELRCMRConfig,
-    after_step,
     averaging_weight,
     class_contrast,
     clipped,
@@ -19,6 +17,9 @@ from benchmark.methods.elrcmr import (
     ramp_down,
     updated_targets,
 )
+
+from benchmark.training import Model
+from tests.methods.data import build, published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "elrcmr.npz")
 
@@ -34,9 +35,7 @@ def close(got, name, tolerance=1e-6):
 
 
 def test_two_steps_with_targets():
-    config = ELRCMRConfig(
-        tau=float(golden("parA_tau")), lama=float(golden("parA_lama")), zeta=float(golden("parA_zeta"))
-    )
+    config = published("elrcmr", **{name: float(golden(f"parA_{name}")) for name in ("tau", "lama", "zeta")})
     assert float(golden("parA_ema_momentum")) == MOMENTUM
     assert float(golden("parA_clamp")) == CLIP
     beta, count = float(golden("parA_beta_t")), int(golden("parA_num_classes"))
@@ -82,11 +81,11 @@ def test_weight_of_the_labels(steps):
 
 
 def test_averaging_of_live_parameters():
-    config = ELRCMRConfig()
+    config = published("elrcmr")
     counts = golden("inC_epoch_plus_iter").tolist()
     alpha = torch.tensor([averaging_weight(count, config) for count in counts], dtype=torch.float64)
     close(alpha, "outC_alpha", 1e-12)
-    one = {"encoders.0.weight": torch.ones(1, dtype=torch.float64), "classes": torch.ones(1)}
-    shrunk = [after_step(config)(one, {"alpha": a}) for a in alpha]
+    one = Model(None, {"encoders.0.weight": torch.ones(1, dtype=torch.float64), "classes": torch.ones(1)})
+    shrunk = [build("elrcmr").after_step(one, {"alpha": a}) for a in alpha]
     assert all(set(each) == {"encoders.0.weight"} for each in shrunk)
     close(torch.cat([each["encoders.0.weight"] for each in shrunk]), "outC_shrink", 1e-12)

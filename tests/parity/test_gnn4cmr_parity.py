@@ -1,25 +1,19 @@
 """GNN4CMR against outputs of its public code (tests/parity/vectors/gnn4cmr.npz)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.adversarial import adversarial_loss
-from benchmark.methods.blocks.graph import cosine_graph, head_graph, label_distance, normalized, static_graph
-from benchmark.methods.blocks.losses import half_cosine_likelihood
-from benchmark.methods.gnn4cmr import (
-    GNN4CMRConfig,
-    GNN4CMRNet,
-    contrastive_loss,
-    embed_with,
-    forward_pass,
-    gnn4cmr_phase,
-    objective_terms,
-)
+from benchmark.methods.blocks.graph import cosine_graph, head_graph, normalized, score_distance, static_graph
+from benchmark.methods.blocks.losses import common_space_likelihood
+from benchmark.methods.gnn4cmr import GNN4CMR, GNN4CMRNet, contrastive_loss, forward_pass, objective_terms
 
-from benchmark.core.method import Run
-from benchmark.training.train import train_phase
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import Batch, Model, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "gnn4cmr.npz")
 MODELS = pytest.mark.parametrize("model", ["p", "i"])
@@ -47,7 +41,8 @@ def close(got, name):
 
 
 def config_of(model):
-    return GNN4CMRConfig(
+    return published(
+        "gnn4cmr",
         model=f"{model}_gnn",
         node_features="learned_normal",
         dim=16,
@@ -92,6 +87,10 @@ def network(model):
     return config, net, params
 
 
+def inputs():
+    return {"image": golden("in_img"), "text": golden("in_txt")}
+
+
 def fixed_graph(model):
     if model == "i":
         return cosine_graph(golden("in_i_inp0"), THRESHOLD)
@@ -110,10 +109,10 @@ def test_losses_with_their_gradients(form):
     close(con, f"out_{form}_con")
     for gradient, name in zip(torch.autograd.grad(con, (u, v)), ("gu", "gv"), strict=True):
         close(gradient, f"out_{form}_con_{name}")
-    cls = label_distance(pu, y) + label_distance(golden("in_pv"), y)
+    cls = score_distance(pu, y) + score_distance(golden("in_pv"), y)
     close(cls, f"out_{form}_cls")
     close(torch.autograd.grad(cls, pu)[0], f"out_{form}_cls_gpu")
-    likelihood = sum(half_cosine_likelihood(a, b, y, y) for a, b in ((u, u), (u, v), (v, v)))
+    likelihood = common_space_likelihood(u, v, y, y)
     close(likelihood, f"out_{form}_mdl")
     close(torch.autograd.grad(likelihood, u)[0], f"out_{form}_mdl_gu")
 
@@ -142,7 +141,7 @@ def test_graphs():
 def test_a_step_with_its_gradients(model):
     config, net, params = network(model)
     learned = {n: p.requires_grad_() for n, p in params.items() if "running" not in n}
-    found, state = forward_pass(net, params, (golden("in_img"), golden("in_txt")), fixed_graph(model), config)
+    found, state = forward_pass(Model(net, params), inputs(), fixed_graph(model), config)
     names = {"u": "feat_img", "v": "feat_txt", "p": "pred_img", "q": "pred_txt", "graph": "adj"}
     names |= {ours: f"logits_{name}" for ours, name in LOGITS.items()} | {"classifiers": "classifiers"}
     for ours, name in names.items():
@@ -171,14 +170,17 @@ class OneBatch:
 
     def gather(self, drawn):
         y = golden("in_labels_single")
-        return {"x/image": golden("in_img"), "x/text": golden("in_txt"), "y/image": y, "y/text": y}
+        return Batch(inputs(), {"image": y, "text": y}, {}, {})
 
 
 @MODELS
 def test_a_step_of_training_and_retrieval_after_it(model):
     config, net, params = network(model)
-    phase = gnn4cmr_phase(config, net, OneBatch(), fixed_graph(model)[None])
-    done = train_phase(phase, {n: p[None] for n, p in params.items()}, Run(precision="fp64"))
+    method = GNN4CMR(config)
+    phase = method.phase(net, OneBatch())
+    phase = replace(phase, constants={"graph": fixed_graph(model)[None]}, keep=())
+    start = {n: p[None] for n, p in params.items()}
+    done = train_phase(phase, start, RunContext(precision="fp64"), FitLog())
     after = {n: p[0] for n, p in done.params.items()}
     checked = {n: f"out_{model}_after1step_{theirs(n)}" for n in after}
     checked = {n: name for n, name in checked.items() if name in GOLDEN.files}
@@ -190,6 +192,6 @@ def test_a_step_of_training_and_retrieval_after_it(model):
     assert len(statistics) == 12
     for name in statistics:
         close(after[name], f"out_{model}_{theirs(name)}")
-    embed = embed_with(net)
-    close(embed(after, "image", golden("in_img")), f"out_{model}_eval_feat_img")
-    close(embed(after, "text", golden("in_txt")), f"out_{model}_eval_feat_txt")
+    for modality, x in inputs().items():
+        wanted = f"out_{model}_eval_feat_{'img' if modality == 'image' else 'txt'}"
+        close(method.embed(Model(net, after), modality, x), wanted)

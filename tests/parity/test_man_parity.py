@@ -6,21 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.blocks.joint import embed_by_encoder
+from benchmark.methods.blocks.eigen import generalized_eigenvalues
 from benchmark.methods.blocks.layers import MLP
-from benchmark.methods.man import (
-    AdversarialNet,
-    MANConfig,
-    adversarial_phase,
-    discriminant,
-    generalized_eigenvalues,
-    modality_errors,
-    scatters,
-)
-from torch.func import functional_call
+from benchmark.methods.man import MAN, AdversarialNet, discriminant, modality_errors, scatters
 
-from benchmark.core.method import Run
-from benchmark.training.train import train_phase
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import Batch, Model, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "man.npz")
 PARTS = ("weight", "bias")
@@ -65,11 +57,11 @@ def data(case):
 def test_discriminator_and_its_errors(case):
     parts, _ = data(case)
     x = torch.cat(parts).requires_grad_()
-    net, params = MLP(x.shape[1], (128,), len(parts)), discriminator(case)
+    net = Model(MLP(x.shape[1], (128,), len(parts)), discriminator(case))
     z = x.split([len(part) for part in parts])
-    close(functional_call(net, params, (x,)).softmax(dim=-1), f"out{case}_probs")
-    close(modality_errors(net, params, z, fooled=False), f"out{case}_d_terms")
-    errors = modality_errors(net, params, z, fooled=True)
+    close(net(x).softmax(dim=-1), f"out{case}_probs")
+    close(modality_errors(net, z, fooled=False), f"out{case}_d_terms")
+    errors = modality_errors(net, z, fooled=True)
     close(errors, f"out{case}_g_terms")
     close(torch.autograd.grad(errors.sum(), x)[0], f"out{case}_grad_adv")
 
@@ -134,30 +126,29 @@ class Fixed:
 def test_five_alternating_steps():
     names = ("0", "1", "2")
     y = torch.eye(4, dtype=torch.float64)[golden("inD_y")]
-    batch = {f"x/{k}": golden(f"inD_x{k}") for k in names} | {f"y/{k}": y for k in names}
-    config = MANConfig(
+    x = {k: golden(f"inD_x{k}") for k in names}
+    config = published(
+        "man",
         hidden=(16, 16),
         epochs=int(golden("parD_steps")),
         lr=float(golden("parD_lr")),
         betas=(float(golden("parD_beta1")), float(golden("parD_beta2"))),
         eta=float(golden("parD_eta")),
         fisher_beta=float(golden("parD_fisher_beta")),
-        select="last",
     )
-    net = AdversarialNet([7, 5, 9], config, 4).to("meta")
+    net = AdversarialNet({k: rows.shape[1] for k, rows in x.items()}, config, 4).to("meta")
     layers = {"fc1": "hidden.0", "fc2": "hidden.1", "fc3": "last"}
     start = {f"discriminator.{n}": p[None] for n, p in discriminator("D").items()}
     for k in names:
         start |= {f"encoders.{k}.{n}": p[None] for n, p in perceptron("D", f"G{k}", layers).items()}
-    embed = embed_by_encoder(net.encoders, names)
-    phase = replace(adversarial_phase(config, net, embed, names, Fixed(batch)), keep=())
-    done = train_phase(phase, start, Run(precision="fp64"))
-    params = {n: p[0] for n, p in done.params.items()}
+    method = MAN(config)
+    phase = replace(method.phase(net, Fixed(Batch(x, dict.fromkeys(names, y), {}, {}))), keep=())
+    done = train_phase(phase, start, RunContext(precision="fp64"), FitLog())
+    model = Model(net, {n: p[0] for n, p in done.params.items()})
     terms = ("discriminator", "adversarial", "discriminant")
     losses = torch.tensor([done.history[f"train/{term}"] for term in terms], dtype=torch.float64)[..., 0].T
-    z = torch.stack([embed(params, k, batch[f"x/{k}"]) for k in names])
-    weights = {n.removeprefix("discriminator."): p for n, p in params.items() if n.startswith("disc")}
-    guesses = functional_call(net.discriminator, weights, (z,)).softmax(dim=-1)
+    z = torch.stack([method.embed(model, k, rows) for k, rows in x.items()])
+    guesses = model.discriminator(z).softmax(dim=-1)
     for suffix, tolerance in (("_f64", 1e-7), ("", 1e-4)):
         close(losses, f"outD_losses{suffix}", tolerance)
         close(z, f"outD_z{suffix}", tolerance)

@@ -9,18 +9,11 @@ import torch
 from benchmark.methods.blocks.layers import MLP, part_of
 from benchmark.methods.blocks.losses import cross_entropy, pair_likelihood
 from benchmark.methods.blocks.prior import scale_prior
-from benchmark.methods.mars import (
-    DataNetwork,
-    MARSConfig,
-    data_terms,
-    largest_log_probability,
-    modality_phase,
-)
-from torch.func import functional_call
+from benchmark.methods.mars import MARS, DataNetwork, Networks, largest_log_probability
 
-from benchmark.core.method import Run
-from benchmark.training.samplers import RowSampler
-from benchmark.training.train import train_phase
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import Batch, Model, RowSampler, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "mars.npz")
 LABEL = {
@@ -91,50 +84,47 @@ def test_classification_of_unlabelled_rows_and_several_labels():
     close(torch.autograd.grad(loss, s)[0], "out_grad_s_ce_P_multi")
 
 
-def networks(label, data):
+def networks(stage, label, data):
     label = {f"label.{ours}": golden(f"{label}_{theirs}") for ours, theirs in LABEL.items()}
     data = {f"data.{ours}": golden(f"{data}_{theirs}") for ours, theirs in DATA.items()}
-    nets = MLP(4, (12, 12), 16).to("meta"), DataNetwork(20, (14, 12), 16).to("meta")
-    return nets, label | data
+    net = Networks(MLP(4, (12, 12), 16), DataNetwork(20, (14, 12), 16), stage == 1)
+    return net.to("meta"), label | data
 
 
 class InOrder(RowSampler):
     """Serves the rows as they are, with the stored label rows."""
 
     def gather(self, drawn):
-        return {"x": self.x, "y": self.y, "y_l": golden("in_yl")}
+        return Batch({"image": self.x}, {"image": self.y}, {}, {"y_l": golden("in_yl")})
 
     def draw(self, generator):
         return {"rows": torch.arange(len(self.x))}
 
 
-def train(stage, nets, params, epochs=3):
+def train(stage, net, params, epochs=3):
     rate = float(GOLDEN[f"par_lr_stage{stage}"])
     weights = {n: float(GOLDEN[f"par_{n}"]) for n in ("alpha1", "beta1", "alpha2", "beta2")}
     betas = tuple(golden("par_betas").tolist())
-    config = MARSConfig(epochs=epochs, lr={"default": rate}, betas=betas, **weights)
+    method = MARS(published("mars", epochs=epochs, lr={"default": rate}, betas=betas, **weights))
     x, y = golden("in_x"), golden("in_yd_unl")
-    sampler = InOrder(x, y, len(x))
-    phase = modality_phase(config, nets, sampler, (x, y), golden("in_P")[None], "image", stage == 1)
-    done = train_phase(
-        replace(phase, keep=()), {n: p[None] for n, p in params.items()}, Run(precision="fp64")
-    )
-    return done, phase
+    phase = method.phase(net, InOrder(x, y, len(x)), (x, y), "image")
+    phase = replace(phase, constants={"prior": golden("in_P")[None]}, keep=())
+    start = {n: p[None] for n, p in params.items()}
+    return train_phase(phase, start, RunContext(precision="fp64"), FitLog()), phase
 
 
-def check_start(stage, nets, params):
-    """Outputs, terms and gradients before the first step; the total is the phase's own."""
-    _, phase = train(stage, nets, params, epochs=1)
+def check_start(stage, net, params):
+    """Outputs, terms and gradients before the first step."""
+    _, phase = train(stage, net, params, epochs=1)
     params = {n: p.requires_grad_() for n, p in params.items()}
-    l = functional_call(nets[0], part_of(params, "label."), (golden("in_yl"),))  # noqa: E741 - as in the paper
-    s, e = functional_call(nets[1], part_of(params, "data."), (golden("in_x"),))
-    close(l, f"out_s{stage}_l")
+    model = Model(net, params)
+    s, e = model.data(golden("in_x"))
+    close(model.label(golden("in_yl")), f"out_s{stage}_l")
     close(s, f"out_s{stage}_s")
-    terms = data_terms(l, s, e, golden("in_yl"), golden("in_yd_unl"), golden("in_P"))
+    batch = phase.sampler.gather({})._replace(now={"prior": golden("in_P")})
+    terms = phase.objectives[0].loss(model, batch)
     for ours, theirs in {"ld": "ld", "dd": "dd", "ce": "ce", "exclusive": "maxlogp"}.items():
         close(terms[ours], f"out_s{stage}_{theirs}")
-    batch = {"x": golden("in_x"), "y": golden("in_yd_unl"), "y_l": golden("in_yl")}
-    terms = phase.objectives[0].loss(params, batch, {"prior": golden("in_P")})
     moved = {n: p for n, p in params.items() if phase.objectives[0].moves(n)}
     gradients = dict(zip(moved, torch.autograd.grad(terms["total"], list(moved.values())), strict=True))
     for ours, theirs in DATA.items():
@@ -151,23 +141,23 @@ def check_steps(stage, done):
 
 
 def test_first_modality():
-    nets, params = networks("in_lab", "in_dat")
-    e, terms, gradients = check_start(1, nets, params)
+    net, params = networks(1, "in_lab", "in_dat")
+    e, terms, gradients = check_start(1, net, params)
     close(e, "out_s1_e")
     close(terms["ll"], "out_s1_ll")
     for ours, theirs in LABEL.items():
         close(gradients[f"label.{ours}"], f"out_s1_grad_lab_{theirs}")
-    done, _ = train(1, nets, params)
+    done, _ = train(1, net, params)
     check_steps(1, done)
     for ours, theirs in LABEL.items():
         close(done.params[f"label.{ours}"][0], f"out_s1_step3_lab_{theirs}", tolerance=2e-6)
 
 
 def test_later_modality_leaves_the_label_network_alone():
-    nets, params = networks("out_s1_step3_lab", "in_dat2")
-    _, _, gradients = check_start(2, nets, params)
+    net, params = networks(2, "out_s1_step3_lab", "in_dat2")
+    _, _, gradients = check_start(2, net, params)
     assert not part_of(gradients, "label.")
-    done, _ = train(2, nets, params)
+    done, _ = train(2, net, params)
     check_steps(2, done)
     for name, before in part_of(params, "label.").items():
         assert torch.equal(done.params[f"label.{name}"][0], before)

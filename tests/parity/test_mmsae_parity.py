@@ -1,5 +1,6 @@
 """MMSAE against reference vectors computed from its formulas with a general Sylvester solver."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from benchmark.methods.blocks.multiset import principal_basis
 from benchmark.methods.mmsae import MMSAE, MMSAEConfig, Preparation, View, alternate, semantic_codes
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.method import Run
+from benchmark.core.method import FitLog, RunContext
 from benchmark.evaluation.metrics import evaluate_one
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "mmsae.npz")
@@ -70,8 +71,7 @@ def test_first_stage(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_second_stage(case):
-    values = config(case)
-    _, u, trace = alternate(views(), codes(case)[0], values.alpha, values.beta, values.passes)
+    _, u, trace = alternate(views(), codes(case)[0], config(case))
     np.testing.assert_allclose(trace, GOLDEN[f"out_{case}_objective_trace"], **CLOSE)
     np.testing.assert_allclose(u @ u.T, GOLDEN[f"out_{case}_U_gram"], **CLOSE)
 
@@ -79,9 +79,10 @@ def test_second_stage(case):
 def test_second_stage_alone():
     parts = [View.of(torch.from_numpy(GOLDEN[f"in_s2_{m}"]).double().T) for m in "VT"]
     semantic = torch.from_numpy(GOLDEN["in_s2_S"]).double().T
-    alpha, beta = float(GOLDEN["par_s2_alpha"]), float(GOLDEN["par_s2_beta"])
-    np.testing.assert_allclose(parts[0].encoder(semantic, alpha), GOLDEN["out_s2_first_P_V"], **CLOSE)
-    encoders, u, trace = alternate(parts, semantic, alpha, beta, int(GOLDEN["par_s2_iters"]))
+    names = {"alpha": "alpha", "beta": "beta", "passes": "iters"}
+    weights = replace(config("c1"), **{ours: GOLDEN[f"par_s2_{n}"].item() for ours, n in names.items()})
+    np.testing.assert_allclose(parts[0].encoder(semantic, weights.alpha), GOLDEN["out_s2_first_P_V"], **CLOSE)
+    encoders, u, trace = alternate(parts, semantic, weights)
     np.testing.assert_allclose(encoders[0], GOLDEN["out_s2_P_V"], **CLOSE)
     np.testing.assert_allclose(encoders[1], GOLDEN["out_s2_P_T"], **CLOSE)
     np.testing.assert_allclose(u.T, GOLDEN["out_s2_U"], **CLOSE)
@@ -90,19 +91,18 @@ def test_second_stage_alone():
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_method_from_features_to_map(case):
-    run = Run()
-    (model,) = MMSAE(config(case)).fit(split("train"), split("test"), run)
-    np.testing.assert_allclose(
-        run.notes["fits"][0]["objective"], GOLDEN[f"out_{case}_objective_trace"], **CLOSE
-    )
+    log = FitLog()
+    (model,) = MMSAE(config(case)).fit(split("train"), split("test"), RunContext(), log)
+    trace = log.notes["fits"][0]["objective"]
+    np.testing.assert_allclose(trace, GOLDEN[f"out_{case}_objective_trace"], **CLOSE)
     x = {side: features(side, "test") for side in "AB"}
     y = torch.from_numpy(GOLDEN["in_labels_test"])
     forth = model.similarity("image", x["A"], "text", x["B"])
     np.testing.assert_allclose(forth, GOLDEN[f"out_{case}_similarity"], **CLOSE)
     back = model.similarity("text", x["B"], "image", x["A"])
-    for scores, way in ((forth, "AB"), (back, "BA")):
+    for scores, direction in ((forth, "AB"), (back, "BA")):
         found = evaluate_one(None, y, None, y, similarity=scores, measures=("map@all",))
-        assert found.mean("map@all") == pytest.approx(float(GOLDEN[f"out_{case}_map_{way}"]), abs=1e-6)
+        assert found.mean("map@all") == pytest.approx(float(GOLDEN[f"out_{case}_map_{direction}"]), abs=1e-6)
 
 
 def test_every_stored_output_is_compared():

@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark.methods.blocks.clustering import late_cosine, unit_classes
 from benchmark.methods.blocks.losses import robust_clustering, tuple_contrast
-from benchmark.methods.mrl import MRLConfig, late_cosine, objective_terms, unit_classes
+from benchmark.methods.mrl import objective_terms
+
+from benchmark.training import Model
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "mrl.npz")
 
@@ -29,7 +33,7 @@ def test_objective_with_gradients(case):
     logits = z @ classes
     clustering = robust_clustering(logits / tau, y)
     contrast = tuple_contrast(z, tau)
-    terms = objective_terms(z, classes, y, MRLConfig(tau=tau, beta=beta))
+    terms = objective_terms(z, classes, y, published("mrl", tau=tau, beta=beta))
     close(logits, f"out{case}_logits")
     for got, name in [(clustering, "rc"), (contrast, "mc"), (terms["total"], "total")]:
         close(got, f"out{case}_{name}")
@@ -45,7 +49,8 @@ def test_objective_with_gradients(case):
 
 @pytest.mark.parametrize("case", ["A", "B", "C"])
 def test_unit_columns(case):
-    close(unit_classes({"classes": golden(f"in{case}_C_raw")}, {})["classes"], f"in{case}_C")
+    raw = Model(None, {"classes": golden(f"in{case}_C_raw")})
+    close(unit_classes(raw, {})["classes"], f"in{case}_C")
 
 
 def test_learning_rates():

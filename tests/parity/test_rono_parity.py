@@ -1,31 +1,32 @@
 """RONO against outputs of the loss modules of its public code (tests/parity/vectors/rono.npz)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from benchmark.methods.rono import (
-    RONOConfig,
+    RONO,
+    RONONet,
     center_cosines,
     center_loss,
     label_error,
     modality_gap,
     objective_terms,
     ramp_position,
-    rono_objective,
 )
 from torch import nn
-from torch.func import functional_call
 
-from benchmark.core.method import Run
-from benchmark.training.samplers import RowSampler
-from benchmark.training.train import Phase, train_phase
+from benchmark.core.data import Modality, Split
+from benchmark.core.method import FitLog, RunContext
+from benchmark.training import TupleSampler, train_phase
+from tests.methods.data import published
 
 GOLDEN = np.load(Path(__file__).parent / "vectors" / "rono.npz")
 SETS = ("mnist", "modelnet")
 EPOCHS = (0, 10, 24, 40)
-NAMES = {"encoder.branches.0": "e1", "encoder.branches.1": "e2", "head.0": "head.0", "head.2": "head.2"}
+LAYERS = {"encoder.branches.0": "e1", "encoder.branches.1": "e2", "head.0": "head.0", "head.2": "head.2"}
 
 
 def golden(name):
@@ -36,11 +37,11 @@ def close(got, name):
     torch.testing.assert_close(got, golden(name), rtol=1e-5, atol=1e-5)
 
 
-def config(which):
+def config(which, **options):
     names = {"rho": "thr", "a1": "s1", "a2": "s2", "kappa": "mae", "tau": "tau"}
     values = {ours: float(GOLDEN[f"par_{which}_{theirs}"]) for ours, theirs in names.items()}
     w_ce, w_c, w_mg = golden(f"par_{which}_w").tolist()
-    return RONOConfig(**values, w_ce=w_ce, w_c=w_c, w_mg=w_mg)
+    return published("rono", **values, w_ce=w_ce, w_c=w_c, w_mg=w_mg, **options)
 
 
 def ramp(which, epoch):
@@ -85,42 +86,34 @@ def test_terms_that_do_not_change_with_the_epoch(which):
     close(modality_gap(u, v, config(which).tau), f"out_{which}_mg")
 
 
-class Small(nn.Module):
-    """One linear layer per modality, and the head."""
+class Linear(nn.Module):
+    """In the place of the encoder: one linear layer per modality."""
+
+    names = ("image", "3d")
 
     def __init__(self):
         super().__init__()
-        self.encoder = nn.ModuleDict({"branches": nn.ModuleList([nn.Linear(10, 16), nn.Linear(7, 16)])})
-        self.head = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+        self.branches = nn.ModuleList([nn.Linear(10, 16), nn.Linear(7, 16)])
 
-    def forward(self, x1, x2):
-        u, v = (layer(x) for layer, x in zip(self.encoder["branches"], (x1, x2), strict=True))
-        return (u, v), (self.head(u), self.head(v))
-
-
-class InOrder(RowSampler):
-    """Serves the rows as they are."""
-
-    def draw(self, generator):
-        return {"rows": torch.arange(len(self.x))}
+    def forward(self, rows):
+        return {n: layer(x) for layer, (n, x) in zip(self.branches, rows.items(), strict=True)}
 
 
 def test_two_steps_of_the_mnist_script():
-    net, x2 = Small().to("meta"), golden("in_x2")
-    names = {f"{o}.{p}": f"{t}.{p}" for o, t in NAMES.items() for p in ("weight", "bias")}
+    method = RONO(config("mnist", dim=16, epochs=2))
+    net = RONONet({"image": 10, "3d": 7}, method.config, 4)
+    net.encoder = Linear()
+    names = {f"{o}.{p}": f"{t}.{p}" for o, t in LAYERS.items() for p in ("weight", "bias")}
     params = {ours: golden(f"in_w_{theirs}")[None] for ours, theirs in names.items()}
     params["centers"] = golden("in_centers")[None]
-
-    def loss(params, batch, now):
-        common, logits = functional_call(net, params, (batch["x"], x2))
-        labels = (batch["y"], batch["y"])
-        return objective_terms(common, logits, labels, params["centers"], now["v"], config("mnist"))
-
-    y = torch.eye(4, dtype=torch.float64)[GOLDEN["in_y"]]
+    run, ids = RunContext(precision="fp64"), np.arange(9)
+    modalities = {
+        m: Modality(m, GOLDEN[x], GOLDEN["in_y"], ids) for m, x in (("image", "in_x1"), ("3d", "in_x2"))
+    }
+    sampler = TupleSampler(Split("train", modalities, 4), run, 9, shuffle=False)
     at = float(ramp("mnist", int(GOLDEN["par_step_epoch"])))
-    objective = rono_objective(config("mnist"), ("image", "3d"), loss)
-    phase = Phase("two", 2, InOrder(golden("in_x1"), y, 9), (objective,), schedule=lambda epoch: {"v": at})
-    done = train_phase(phase, params, Run(precision="fp64"))
+    phase = replace(method.phase(net, sampler), schedule=lambda epoch: {"v": at}, keep=())
+    done = train_phase(phase, params, run, FitLog())
     for step in (1, 2):
         value = torch.tensor(done.history["train/total"][step - 1][0], dtype=torch.float64)
         close(value, f"out_step{step}_total")

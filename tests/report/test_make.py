@@ -14,10 +14,10 @@ from benchmark.report.made import Curve, Made, Options, Panel
 from benchmark.report.make import make, write
 from benchmark.report.significance import against_best, ranking
 from benchmark.report.tables import Line, build
-from benchmark.runs.runner import Outcome
 from benchmark.runs.spec import RunSpec, command
-from benchmark.studies.batch import Done, estimate, measured_seconds, timings
+from benchmark.studies.batch import Attempt, estimate, measured_seconds, timings
 from benchmark.studies.file import Study, Variant
+from benchmark.studies.study import Row
 from tests.report.records import make_record, store_run
 from tests.world import World
 
@@ -158,7 +158,7 @@ def test_figures_are_written_in_every_format_and_repeat_exactly(tmp_path):
 def test_a_precision_recall_figure_takes_its_curves_from_records(tmp_path, monkeypatch):
     runs = two_runs(tmp_path / "runs")
     store = Store(tmp_path / "runs")
-    monkeypatch.setattr("benchmark.report.kinds.method_entries", lambda *_: (None, {
+    monkeypatch.setattr("benchmark.report.kinds.attempted", lambda *_: (None, {
         run.record.method.id: type("E", (), {"run": run}) for run in runs.values()}))  # fmt: skip
     item = Item("figure2", "curves", "PR", ("wikipedia",), directions=("image->text",))
     made = make(item, Options(RunSpec("", ""), store, tmp_path))
@@ -209,6 +209,8 @@ def test_the_orderings_of_a_study_are_told(tmp_path):
     )
     rows = [Variant(label, "", "certain", label) for label in ("a", "b")]
     study = Study("s", "S", tuple(rows), orderings=(("a", "b"), ("b", "a")))
-    done = [Done(row, Outcome(run, cached=True)) for row, run in zip(rows, (better, worse), strict=True)]
+    done = [
+        Row(row, RunSpec("", ""), Attempt(None, run)) for row, run in zip(rows, (better, worse), strict=True)
+    ]
     [line] = orderings(study, RunSpec("", ""), done, Options(RunSpec("", ""), Store(tmp_path), tmp_path))
     assert line == "Of the publication's orderings by average, 1 of 2 hold here; not: b > a (-0.100)."

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.core.data import Split
-from benchmark.core.method import Retriever, Run
+from benchmark.core.method import Retriever, RunContext
 from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.evaluation.scoring import directions, score
 from benchmark.records.store import Store
@@ -47,19 +47,19 @@ class Maps(Retriever):
         return features @ self.maps[modality]
 
 
-class Ridge(Method):
+class _Ridge(Method):
     Config = Config
 
-    def fit(self, train, val, run):
+    def fit(self, train, val, run, log):
         assert train.names == val.names
         name, ridges = "+".join(train.names), [self.config.ridge] * len(run.seeds)
-        log = FOLDER / "trained.log"
+        trained = FOLDER / "trained.log"
         phase = "main " + ",".join(map(str, run.seeds))
         found = load_phase(run.checkpoints, phase, run.device)
         if found is None:
             if (FOLDER / "stop").exists() and name == (FOLDER / "stop").read_text():
                 raise TrainingError("stopped")
-            log.write_text((log.read_text() if log.exists() else "") + name + " ")
+            trained.write_text((trained.read_text() if trained.exists() else "") + name + " ")
             params = {}
             for m in train:
                 x, y = run.tensor(m.features), run.tensor(train.label_matrix(m.name))
@@ -71,10 +71,10 @@ class Ridge(Method):
                 params[m.name] = torch.stack(maps)
             found = params, [0] * len(run.seeds), {"loss": [[1.0] * len(run.seeds)]}
             save_phase(run.checkpoints, phase, *found)
-        params, _, run.history["main"] = found
+        params, _, log.history["main"] = found
         run.progress("main", 1, 1, {"loss": 1.0})
-        run.notes |= {"shared": run.shared is not None, "each": list(range(len(run.seeds)))}
-        run.arrays["width"] = torch.arange(len(run.seeds))
+        log.notes |= {"shared": run.shared is not None, "each": list(range(len(run.seeds)))}
+        log.arrays["width"] = torch.arange(len(run.seeds))
         return [Maps({m: p[r] for m, p in params.items()}) for r in range(len(run.seeds))]
 
 
@@ -83,24 +83,24 @@ FACTS = {}
 
 @method("duo", title="Duo", paper="P", venue="V", year=2000, group="paired-oriented", modalities="two",
         pairwise=True)
-class Duo(Ridge):
+class Duo(_Ridge):
     pass
 
 
 @method("two", title="Two", paper="P", venue="V", year=2000, group="paired-oriented", modalities="two")
-class Two(Ridge):
+class Two(_Ridge):
     pass
 
 
 @method("sights", title="Sights", paper="P", venue="V", year=2000, group="paired-oriented",
         modalities="two", kinds=("image", "text"))
-class Sights(Ridge):
+class Sights(_Ridge):
     pass
 
 
 @method("deaf", title="Deaf", paper="P", venue="V", year=2000, group="paired-oriented", modalities="two",
         pairwise=True)
-class Deaf(Ridge):
+class Deaf(_Ridge):
     def check(self, train):
         super().check(train)
         if train.names == ("text", "audio"):
@@ -281,7 +281,7 @@ def test_pair_scores_are_asked_for_whole_and_dropped_before_the_next():
     test: Split = make_data().test
     timings = {"embed": 0.0, "score": 0.0}
     with torch.no_grad():
-        scores = score([Scorer(), Scorer()], test, Run(seeds=(1, 2)), timings, {})
+        scores = score([Scorer(), Scorer()], test, RunContext(seeds=(1, 2)), timings, {})
     ways = [("image", "text", 6, 6), ("text", "image", 6, 6)]
     assert [each[:4] for each in asked] == ways * 2
     assert {way: len(each) for way, each in scores.items()} == {"image->text": 2, "text->image": 2}

@@ -3,20 +3,17 @@
 import dataclasses
 import subprocess
 import sys
-from itertools import product
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.core.registry import DATASETS, METHODS, Entry
+from benchmark.core.registry import METHODS, Entry
 from benchmark.errors import RecipeError, UnknownNameError
 from benchmark.runs.recipe import (
-    RESERVED,
     ROWS,
     coerce,
-    layer_dataset,
     parse_override,
     read_layers,
     recipe_file,
@@ -271,21 +268,6 @@ def test_reading_a_recipe_imports_neither_torch_nor_the_method(tmp_path, monkeyp
     )
     world.close()
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("name", sorted(METHODS.entries()))
-def test_every_recipe_of_ours_fits_its_method(name):
-    entry = METHODS.get(name)
-    file = recipe_file(entry)
-    assert file is not None, f"{name} has no recipe"
-    datasets = set(DATASETS.entries())
-    sections = {layer_dataset(layer) for layer in read_layers(file)} - {""}
-    assert sections <= datasets, f"{file} has values for unknown datasets"
-    method = entry.load()
-    for dataset, variant in product(datasets, variants(entry)):
-        for profile in ("paper", "quick"):
-            recipe = resolve(entry, dataset, profile, (f"variant={variant}",))
-            method.from_values({n: v.value for n, v in recipe.items() if n not in RESERVED})
 
 
 def test_a_value_set_to_what_it_is_keeps_its_source():

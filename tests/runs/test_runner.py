@@ -129,14 +129,14 @@ def test_the_numbers_are_those_of_the_model_on_the_whole_test_split(world):
     maps = Store().find(record.key).arrays("method/maps")["method/maps"]
     from toy_methods.toy import Toy
 
-    from benchmark.core.method import Run
+    from benchmark.core.method import FitLog, RunContext
     from benchmark.core.subsample import subsample
 
     data = dataset.load(dataset.locate(request))
-    run = Run(seeds=(1, 2), progress=Silent().epoch, checkpoints=world.folder / "a" / "b" / "c")
+    run = RunContext(seeds=(1, 2), progress=Silent().epoch, checkpoints=world.folder / "a" / "b" / "c")
     run.checkpoints.mkdir(parents=True)
     toy = Toy.from_values({"ridge": 3.0, "steps": 2})
-    models = toy.fit(subsample(data.train, 1000), subsample(data.val, 500), run)
+    models = toy.fit(subsample(data.train, 1000), subsample(data.val, 500), run, FitLog())
     np.testing.assert_array_equal(maps[1], models[1].maps["image"].numpy())
     for seed in (0, 1):
         x, y = (
@@ -382,12 +382,12 @@ def test_models_that_score_pairs_are_asked_once_per_direction(world):
 
 
 def test_a_preview_says_what_would_be_done_and_does_nothing(world):
-    before = preview(SPEC, Store())
+    before = preview(make_plan(SPEC), Store())
     assert before["stored"] == ""
     assert "known once" in before["key"]
     assert not world.results.exists()
     record = execute(SPEC, Store()).run.record
-    after = preview(SPEC, Store())
+    after = preview(make_plan(SPEC), Store())
     assert after["key"] == record.key
     assert after["stored"] == str(world.results / record.key[:16])
     assert after["recipe"] == record.to_json()["recipe"]

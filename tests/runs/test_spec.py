@@ -194,7 +194,7 @@ def test_a_new_option_leaves_keys_as_they_are_until_it_is_used(known):
 
 
 def test_a_new_option_is_in_preview_and_record(world):
-    assert preview(MORE, Store())["fuzz"] == 4
+    assert preview(make_plan(MORE), Store())["fuzz"] == 4
     record = execute(MORE, Store()).run.record
     assert (record.options, record.words) == ({"fuzz": 4}, ("fuzz of 4",))
     assert record.comparability["fuzz"] == 4

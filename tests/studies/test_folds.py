@@ -14,7 +14,7 @@ from benchmark.evaluation.metrics import expected_random_ap
 from benchmark.records.comparable import changes, why_not_comparable
 from benchmark.records.store import Store, StoredRun
 from benchmark.runs.reporter import Silent
-from benchmark.runs.runner import Outcome, execute
+from benchmark.runs.runner import Outcome, execute, execute_plan
 from benchmark.runs.spec import RunSpec
 from benchmark.studies.folds import execute_folds, pool
 from tests.stored import make_record
@@ -137,20 +137,20 @@ def test_every_fold_is_a_run_found_again_and_every_item_counts_once(world):
 
 
 def test_an_interrupted_sequence_repeats_no_finished_fold(world, monkeypatch, capsys):
-    from benchmark.studies import folds
+    from benchmark.studies import batch
 
     calls = []
 
-    def interrupted(spec, *arguments, **options):
-        calls.append(spec.request.split)
+    def interrupted(plan, *arguments, **options):
+        calls.append(plan.spec.request.split)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return execute(spec, *arguments, **options)
+        return execute_plan(plan, *arguments, **options)
 
-    monkeypatch.setattr(folds, "execute", interrupted)
+    monkeypatch.setattr(batch, "execute_plan", interrupted)
     assert world.call(capsys, *COMMAND)[0] == 130
     assert len(world.stored) == 2
-    monkeypatch.setattr(folds, "execute", execute)
+    monkeypatch.setattr(batch, "execute_plan", execute_plan)
     document = world.json(capsys, *COMMAND)
     assert [run["cached"] for run in document["runs"]] == [True, True, False]
     assert world.fits == 3

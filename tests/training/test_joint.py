@@ -6,38 +6,49 @@ import pytest
 import torch
 from benchmark.methods.blocks.layers import BatchNorm
 from torch import nn
-from torch.func import functional_call
 
-from benchmark.core.method import Run, derive_seed
-from benchmark.training.optim import SGD, Adam, Group
-from benchmark.training.samplers import RowSampler
-from benchmark.training.train import Objective, Phase, build_replicas, train_phase
+from benchmark.core.method import FitLog, RunContext, derive_seed
+from benchmark.training import (
+    SGD,
+    STATE,
+    Adam,
+    Group,
+    Objective,
+    Phase,
+    RowSampler,
+    build_replicas,
+    train_phase,
+)
 
 SEEDS = (1, 2)
+
+
+def trained(phase, params, run):
+    return train_phase(phase, params, run, FitLog()).params
 
 
 def linear_phase(run, **changes):
     """Two scalar parameters drawn towards 0, three steps of four rows per epoch."""
     rows = torch.ones(12, 1, dtype=run.dtype, device=run.device)
 
-    def loss(p, batch, now):
-        return {"total": (p["a"] * batch["x"].mean() + p["b"]) * now.get("scale", 1.0)}
+    def loss(model, batch):
+        return {"total": (model.a * batch.alone[0].mean() + model.b) * batch.now.get("scale", 1.0)}
 
-    phase = Phase("p", 2, RowSampler(rows, rows, 4), (Objective(loss, SGD(1.0)),))
+    phase = Phase("p", None, 2, RowSampler(rows, rows, 4), (Objective(loss, SGD(1.0)),))
     start = torch.zeros(len(run.seeds), dtype=run.dtype, device=run.device)
     return replace(phase, **changes), {"a": start, "b": start}
 
 
 @pytest.mark.parametrize("mode", ["together", "alone"])
 def test_groups_move_by_their_own_settings_and_schedule(mode, device):
-    run = Run(SEEDS, device, "fp64", replicas=mode)
+    run = RunContext(SEEDS, device, "fp64", replicas=mode)
     phase, start = linear_phase(run)
     loss = phase.objectives[0].loss
     halves = Group(("b",), SGD(1.0), factor=lambda epoch, update: 0.5 if update < 4 else 10.0 * epoch)
     objective = Objective(loss, SGD(1.0), groups=(halves,), factor=lambda epoch, update: 1.0 + epoch)
-    trained = train_phase(replace(phase, objectives=(objective,)), start, run).params
-    assert trained["a"].tolist() == [-(3 * 1 + 3 * 2)] * 2  # the gradient is 1 everywhere
-    assert trained["b"].tolist() == [-(4 * 0.5 + 2 * 10)] * 2
+    found = trained(replace(phase, objectives=(objective,)), start, run)
+    assert found["a"].tolist() == [-(3 * 1 + 3 * 2)] * 2  # the gradient is 1 everywhere
+    assert found["b"].tolist() == [-(4 * 0.5 + 2 * 10)] * 2
 
 
 @pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.3), SGD(0.1, 0.9, 0.3)])
@@ -56,26 +67,32 @@ def test_settings_mean_what_torch_means_by_them(optimizer):
 
 @pytest.mark.parametrize("mode", ["together", "alone"])
 def test_scalars_per_step_reach_their_step(mode, device):
-    run = Run(SEEDS, device, "fp64", replicas=mode)
+    run = RunContext(SEEDS, device, "fp64", replicas=mode)
     phase, start = linear_phase(run, per_step=lambda epoch: {"scale": [1, 10, 100 * (1 + epoch)]})
-    trained = train_phase(phase, start, run).params
-    assert trained["b"].tolist() == [-(111 + 211)] * 2
+    assert trained(phase, start, run)["b"].tolist() == [-(111 + 211)] * 2
 
 
 @pytest.mark.parametrize("mode", ["together", "alone"])
 def test_hooks_run_around_every_step_without_gradient(mode, device):
-    run = Run(SEEDS, device, "fp64", replicas=mode)
+    run = RunContext(SEEDS, device, "fp64", replicas=mode)
     phase, start = linear_phase(
         run,
-        before=lambda p, now: {"a": p["a"] + 10},
-        after=lambda p, now: {"b": 2 * p["b"]},
+        before=lambda model, now: {"a": model.a + 10},
+        after=lambda model, now: {"b": 2 * model.b},
     )
-    trained = train_phase(phase, start, run).params
-    assert trained["a"].tolist() == [6 * (10 - 1)] * 2
+    found = trained(phase, start, run)
+    assert found["a"].tolist() == [6 * (10 - 1)] * 2
     b = 0.0
     for _ in range(6):
         b = 2 * (b - 1)
-    assert trained["b"].tolist() == [b] * 2
+    assert found["b"].tolist() == [b] * 2
+
+
+class Normalise(BatchNorm):
+    """In training, by the statistics of the batch."""
+
+    def forward(self, x):
+        return self.train_rows(x)
 
 
 def norm_phase(run, epochs=4):
@@ -83,43 +100,30 @@ def norm_phase(run, epochs=4):
     generator = torch.Generator().manual_seed(0)
     x = (3 + 2 * torch.randn(21, 5, generator=generator, dtype=torch.float64)).to(run.device, run.dtype)
     y = torch.randn(21, 2, generator=generator, dtype=torch.float64).to(run.device, run.dtype)
-    norm = BatchNorm(5)
 
     def build():
-        return nn.ModuleDict({"norm": BatchNorm(5), "out": nn.Linear(5, 2)})
+        return nn.ModuleDict({"norm": Normalise(5), "out": nn.Linear(5, 2)})
 
     template, params = build_replicas(build, [derive_seed(s, "weights") for s in run.seeds], run)
 
-    def part(p, name):
-        return {n.removeprefix(name): v for n, v in p.items() if n.startswith(name)}
-
-    class Train(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = norm
-
-        def forward(self, rows):
-            return self.norm.train_rows(rows)
-
-    def loss(p, batch, now):
-        rows, running = functional_call(
-            Train(), {n: v for n, v in p.items() if n[:5] == "norm."}, (batch["x"],)
-        )
-        found = functional_call(template["out"], part(p, "out."), (rows,))
-        state = {f"state/norm.{n}": v for n, v in running.items()}
-        return {"total": (found - batch["y"]).square().mean(), **state}
+    def loss(model, batch):
+        rows, wanted = batch.alone
+        rows, running = model.norm(rows)
+        state = {f"{STATE}norm.{n}": v for n, v in running.items()}
+        return {"total": (model.out(rows) - wanted).square().mean(), **state}
 
     sampler = RowSampler(x, y, 8, keep_remainder=True)
     state = tuple(n for n in params if "running" in n)
     assert len(state) == 2
-    return Phase("n", epochs, sampler, (Objective(loss, Adam(1e-2)),), state=state), params, (x, y)
+    phase = Phase("n", template, epochs, sampler, (Objective(loss, Adam(1e-2)),), state=state)
+    return phase, params, (x, y)
 
 
 @pytest.mark.parametrize("mode", ["together", "alone"])
 def test_state_is_replaced_kept_and_never_moved_by_an_optimiser(mode, device):
-    run = Run(SEEDS, device, "fp64", replicas=mode)
+    run = RunContext(SEEDS, device, "fp64", replicas=mode)
     phase, start, (x, y) = norm_phase(run)
-    trained = train_phase(phase, start, run).params
+    found = trained(phase, start, run)
     for r, seed in enumerate(SEEDS):  # torch's own module on the same batches
         own = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 2)).double().to(device)
         names = {
@@ -140,18 +144,18 @@ def test_state_is_replaced_kept_and_never_moved_by_an_optimiser(mode, device):
                 optimizer.step()
         for ours, theirs in names.items():
             torch.testing.assert_close(
-                trained[ours][r], own.get_parameter(theirs).detach(), rtol=1e-6, atol=1e-9
+                found[ours][r], own.get_parameter(theirs).detach(), rtol=1e-6, atol=1e-9
             )
         for name in ("running_mean", "running_var"):
             wanted = own[0].get_buffer(name)
-            torch.testing.assert_close(trained[f"norm.{name}"][r], wanted, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(found[f"norm.{name}"][r], wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_state_replicas_together_equal_alone(device):
     found = []
     for mode in ("together", "alone"):
-        run = Run(SEEDS, device, "fp64", replicas=mode)
+        run = RunContext(SEEDS, device, "fp64", replicas=mode)
         phase, start, _ = norm_phase(run)
-        found.append(train_phase(phase, start, run).params)
+        found.append(trained(phase, start, run))
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=1e-7, atol=1e-10)

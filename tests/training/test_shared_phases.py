@@ -5,15 +5,17 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from benchmark.methods.drcl import DRCL
+from benchmark.methods.blocks.layers import UnitMLP
+from benchmark.methods.blocks.prior import spl_phase
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.method import Run
+from benchmark.core.method import FitLog, RunContext
 from benchmark.errors import RecipeError
 from benchmark.records.store import Store
 from benchmark.runs.plan import by_content
+from benchmark.training import RowSampler, train_phase
 from benchmark.training.checkpoint import shared_name
-from benchmark.training.train import train_phase
+from tests.methods.data import build
 from tests.training.test_training import small_phase
 
 
@@ -28,11 +30,11 @@ TRAIN, VAL = make_split("train", 0), make_split("val", 1)
 
 
 def fit(shared, seeds=(1,), **values):
-    run = Run(seeds, replicas="alone", shared=shared)
-    models = DRCL.from_values({**DRCL.tiny(), **values}).fit(TRAIN, VAL, run)
+    run, log = RunContext(seeds, replicas="alone", shared=shared), FitLog()
+    models = build("drcl", **values).fit(TRAIN, VAL, run, log)
     return [
         torch.cat([m.embed(n, torch.as_tensor(TRAIN[n].features)) for n in TRAIN.names]) for m in models
-    ], run
+    ], log
 
 
 def files(folder):
@@ -43,48 +45,57 @@ def test_a_run_that_finds_phases_gives_the_same_bits(tmp_path):
     fit(tmp_path)
     kept = files(tmp_path)
     assert len(kept) == 2  # SPL of both modalities; RSC is not shared
-    found, run = fit(tmp_path, alpha=0.7)
+    found, log = fit(tmp_path, alpha=0.7)
     alone, plain = fit(None, alpha=0.7)
-    assert run.notes["shared_phases_found"] == {"spl/image": [1], "spl/text": [1]}
+    assert log.notes["shared_phases_found"] == {"spl/image": [1], "spl/text": [1]}
     assert torch.equal(found[0], alone[0])
-    assert run.history == plain.history
-    assert np.array_equal(run.arrays["prior"], plain.arrays["prior"])
+    assert log.history == plain.history
+    assert np.array_equal(log.arrays["prior"], plain.arrays["prior"])
     assert files(tmp_path) == kept
 
 
 def test_seeds_are_found_one_by_one(tmp_path):
     fit(tmp_path, seeds=(2,))
-    found, run = fit(tmp_path, seeds=(1, 2, 3))
+    found, log = fit(tmp_path, seeds=(1, 2, 3))
     alone, plain = fit(None, seeds=(1, 2, 3))
-    assert run.notes["shared_phases_found"]["spl/text"] == [2]
+    assert log.notes["shared_phases_found"]["spl/text"] == [2]
     assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
-    assert run.history == plain.history
+    assert log.history == plain.history
     assert len(files(tmp_path)) == 6
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"lr_spl": 1e-3}, {"epochs": 5}, {"q_step": 0.2}, {"batch": 12}, {"dim": 17}, {"prior_seed": 3}],
+    [
+        {"lr_spl": 1e-3},
+        {"epochs": 5},
+        {"q_step": 0.2},
+        {"batch": 12},
+        {"dim": 17},
+        {"prior_seed": 3},
+        {"spl_q0": "ce"},
+        {"spl_snapshot": "best"},
+    ],
 )
 def test_what_determines_a_phase_tells_it_apart(tmp_path, change):
     fit(tmp_path)
-    _, run = fit(tmp_path, **change)
-    assert run.notes["shared_phases_found"] == {"spl/image": [], "spl/text": []}
+    _, log = fit(tmp_path, **change)
+    assert log.notes["shared_phases_found"] == {"spl/image": [], "spl/text": []}
 
 
 @pytest.mark.parametrize("change", [{"eta": 0.0}, {"recast": "transpose"}, {"mix": 1.0}, {"q_fixed": 2.0}])
 def test_what_concerns_the_second_stage_only_does_not(tmp_path, change):
     fit(tmp_path)
-    _, run = fit(tmp_path, **change)
-    assert run.notes["shared_phases_found"] == {"spl/image": [1], "spl/text": [1]}
+    _, log = fit(tmp_path, **change)
+    assert log.notes["shared_phases_found"] == {"spl/image": [1], "spl/text": [1]}
 
 
 def test_a_phase_is_shared_only_if_it_says_so(tmp_path):
-    run = Run((1, 2), replicas="alone", shared=tmp_path)
-    train_phase(*small_phase(run), run)
+    run = RunContext((1, 2), replicas="alone", shared=tmp_path)
+    train_phase(*small_phase(run), run, FitLog())
     assert files(tmp_path) == []
     phase, params = small_phase(run)
-    train_phase(replace(phase, shared="small"), params, run)
+    train_phase(replace(phase, shared="small"), params, run, FitLog())
     assert len(files(tmp_path)) == 2
 
 
@@ -121,10 +132,18 @@ def test_a_file_is_known_by_its_content(tmp_path):
         by_content(f"file:{tmp_path / 'none.mat'}")
 
 
-def test_spl_names_every_hyper_parameter_in_its_phase():
-    from benchmark.methods.blocks.layers import UnitMLP
-    from benchmark.methods.blocks.prior import SPLConfig, spl_phase
+def test_another_host_of_the_prior_finds_it(tmp_path):
+    """SDML on a prior learned as DRCL learns it, at the same width."""
+    _, log = fit(tmp_path)
+    run, other = RunContext((1,), replicas="alone", shared=tmp_path), FitLog()
+    host = build("sdml", prior="selected", prior_scale="none", spl=asdict(build("drcl").spl()))
+    host.fit(TRAIN, VAL, run, other)
+    assert other.notes["shared_phases_found"] == {"spl/image": [1], "spl/text": [1]}
+    assert np.array_equal(other.arrays["prior"], log.arrays["prior"])
 
-    spl = SPLConfig()
-    phase = spl_phase(spl, UnitMLP(3, (4,), 2), None, (torch.zeros(1), torch.zeros(1)), "spl/x")
+
+def test_spl_names_every_hyper_parameter_in_its_phase():
+    spl = build("drcl").spl()
+    rows = torch.zeros(1, 3)
+    phase = spl_phase(spl, UnitMLP(3, (4,), 2), RowSampler(rows, rows, 1), "spl/x")
     assert all(f'"{name}"' in phase.shared for name in asdict(spl))

@@ -1,20 +1,22 @@
 """The training loop: replicas, selection, checkpoints, interruption, NaN."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call
 
-from benchmark.core.method import Run, derive_seed
+from benchmark.core.method import FitLog, RunContext, derive_seed
 from benchmark.errors import TrainingError
+from benchmark.training import Adam, Objective, Phase, RowSampler, Select, build_replicas, train_phase
 from benchmark.training.checkpoint import load_phase, save_phase
-from benchmark.training.samplers import RowSampler, batch_sizes
-from benchmark.training.train import Adam, Objective, Phase, Select, build_replicas, train_phase
+from benchmark.training.samplers import batch_sizes
 
 SEEDS = (1, 2, 3)
+
+
+def trained(phase, params, run):
+    return train_phase(phase, params, run, FitLog())
 
 
 def small_phase(run, epochs=3, **changes):
@@ -27,15 +29,17 @@ def small_phase(run, epochs=3, **changes):
         run,
     )
 
-    def loss(p, batch, now):
-        error = (functional_call(template, p, (batch["x"],)) - batch["y"]).square().mean()
-        return {"total": now["scale"] * error, "error": error}
+    def loss(model, batch):
+        rows, wanted = batch.alone
+        error = (model(rows) - wanted).square().mean()
+        return {"total": batch.now["scale"] * error, "error": error}
 
-    def validate(p, now):
-        return {"total": (functional_call(template, p, (x,)) - y).square().mean()}
+    def validate(model, now):
+        return {"total": (model(x) - y).square().mean()}
 
     phase = Phase(
         name="small",
+        net=template,
         epochs=epochs,
         sampler=RowSampler(x, y, 6, keep_remainder=True),
         objectives=(Objective(loss, Adam(1e-2)),),
@@ -46,9 +50,11 @@ def small_phase(run, epochs=3, **changes):
 
 
 def test_replicas_together_equal_replicas_alone(device):
-    together, alone = (Run(SEEDS, device, "fp64", replicas=mode) for mode in ("together", "alone"))
-    a, b = (train_phase(*small_phase(run, epochs=20), run) for run in (together, alone))
-    assert together.notes["replicas"] == {"small": "together"}
+    runs = [RunContext(SEEDS, device, "fp64", replicas=mode) for mode in ("together", "alone")]
+    logs = [FitLog(), FitLog()]
+    a, b = (train_phase(*small_phase(run, epochs=20), run, log) for run, log in zip(runs, logs, strict=True))
+    assert [log.notes["replicas"] for log in logs] == [{"small": "together"}, {"small": "alone"}]
+    assert logs[0].history == {"small": a.history}
     for name in a.params:
         torch.testing.assert_close(a.params[name], b.params[name], rtol=1e-9, atol=1e-11)
     assert (
@@ -57,63 +63,59 @@ def test_replicas_together_equal_replicas_alone(device):
 
 
 def test_a_replica_does_not_depend_on_its_company(device):
-    run, single = Run(SEEDS, device, "fp64", replicas="together"), Run((2,), device, "fp64")
+    run, single = RunContext(SEEDS, device, "fp64", replicas="together"), RunContext((2,), device, "fp64")
     phase, params = small_phase(run)
     lone, lone_params = small_phase(single, constants={"scale": phase.constants["scale"][1:2]})
-    a, b = train_phase(phase, params, run), train_phase(lone, lone_params, single)
+    a, b = trained(phase, params, run), trained(lone, lone_params, single)
     for name in a.params:
         torch.testing.assert_close(a.params[name][1], b.params[name][0], rtol=1e-9, atol=1e-11)
 
 
 def test_same_seed_same_bits():
-    first, second = (train_phase(*small_phase(run), run) for run in (Run(SEEDS, replicas="alone"),) * 2)
+    first, second = (trained(*small_phase(run), run) for run in (RunContext(SEEDS, replicas="alone"),) * 2)
     assert all(torch.equal(first.params[n], second.params[n]) for n in first.params)
     assert first.history == second.history
 
 
 def test_initial_parameters_are_not_changed():
-    run = Run(SEEDS, replicas="together")
+    run = RunContext(SEEDS, replicas="together")
     phase, params = small_phase(run)
     before = {n: p.clone() for n, p in params.items()}
-    train_phase(phase, params, run)
+    trained(phase, params, run)
     assert all(torch.equal(before[n], params[n]) for n in params)
 
 
-def test_auto_measures_once_and_remembers(tmp_path):
-    run = Run(SEEDS)
-    phase, params = small_phase(run)
-    train_phase(phase, params, run)
-    files = list((tmp_path / "cache" / "replicas").glob("*.json"))
-    assert len(files) == 1
-    record = json.loads(files[0].read_text())
-    for alone, way in ((0.5, "alone"), (1.2, "alone"), (1.3, "together"), (3.0, "together")):
-        record["seconds_per_step"] = {"together": 1.0, "alone": alone}  # together only where clearly faster
-        files[0].write_text(json.dumps(record))
-        again = Run(SEEDS)
-        train_phase(phase, params, again)
-        assert again.notes["replicas"]["small"] == way
+def test_replicas_stack_on_a_cpu_only_where_that_is_asked_for():
+    for device, mode, seeds, wanted in (
+        ("cpu", "auto", SEEDS, "alone"),
+        ("cpu", "together", SEEDS, "together"),
+        ("cpu", "together", (1,), "alone"),
+    ):
+        run, log = RunContext(seeds, torch.device(device), replicas=mode), FitLog()
+        train_phase(*small_phase(run), run, log)
+        assert log.notes["replicas"] == {"small": wanted}
 
 
 @pytest.mark.parametrize(("rule", "pick"), [("min", min), ("max", max)])
 @pytest.mark.parametrize("mode", ["together", "alone"])
 def test_selection_keeps_the_first_strict_optimum(rule, pick, mode):
     values = torch.tensor([[3.0, 1.0, 1.0, 2.0], [1.0, 5.0, 2.0, 5.0], [2.0, 2.0, 2.0, 2.0]])
-    run = Run(SEEDS, replicas=mode)
+    run = RunContext(SEEDS, replicas=mode)
     phase, params = small_phase(run, epochs=4)
     constants = {**phase.constants, "table": values}
 
     def schedule(epoch):
         return {"epoch": float(epoch)}
 
-    def validate(p, now):
+    def validate(model, now):
         return {"total": now["table"].gather(0, now["epoch"].long()[None])[0]}
 
     phase = replace(phase, constants=constants, schedule=schedule, validate=validate, select=Select(rule))
-    done = train_phase(phase, params, run)
+    done = trained(phase, params, run)
     wanted = [row.tolist().index(pick(row.tolist())) for row in values]
     assert done.epochs == wanted
     for r, epoch in enumerate(wanted):  # the kept weights are those after that epoch
-        stop = Run((SEEDS[r],))
+        stop = RunContext((SEEDS[r],))
         short = replace(
             phase,
             epochs=epoch + 1,
@@ -121,36 +123,33 @@ def test_selection_keeps_the_first_strict_optimum(rule, pick, mode):
             validate=None,
             constants={"scale": constants["scale"][r : r + 1]},
         )
-        last = train_phase(short, {n: p[r : r + 1] for n, p in params.items()}, stop)
+        last = trained(short, {n: p[r : r + 1] for n, p in params.items()}, stop)
         for name in last.params:
             torch.testing.assert_close(done.params[name][r], last.params[name][0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_names_where():
-    run = Run(SEEDS, replicas="together")
+    run = RunContext(SEEDS, replicas="together")
     phase, params = small_phase(run)
     broken = {"scale": torch.tensor([1.0, float("nan"), 1.0])}
     with pytest.raises(TrainingError, match="small, epoch 1, seed 2: train/total became nan"):
-        train_phase(replace(phase, constants=broken), params, run)
+        trained(replace(phase, constants=broken), params, run)
 
 
 def test_two_objectives_update_their_own_parameters_in_order():
-    run = Run((1,))
-    params = {"a": torch.tensor([[1.0]]), "b": torch.tensor([[1.0]])}
     seen = []
+    run = RunContext((1,), progress=lambda phase, epoch, epochs, numbers: seen.append(numbers))
+    params = {"a": torch.tensor([[1.0]]), "b": torch.tensor([[1.0]])}
 
-    def first(p, batch, now):
-        return {"total": (p["a"] * p["b"]).sum(), "first": p["b"].sum()}
+    def first(model, batch):
+        return {"total": (model.a * model.b).sum(), "first": model.b.sum()}
 
-    def second(p, batch, now):
-        return {"total": (p["a"] * p["b"]).sum(), "second": p["a"].sum()}
+    def second(model, batch):
+        return {"total": (model.a * model.b).sum(), "second": model.a.sum()}
 
-    run.progress = lambda phase, epoch, epochs, numbers: seen.append(numbers)
     sampler = RowSampler(torch.zeros(1, 1), torch.zeros(1, 1), 1)
-    phase = Phase(
-        "two", 1, sampler, (Objective(first, Adam(0.1), ("a",)), Objective(second, Adam(0.1), ("b",)))
-    )
-    done = train_phase(phase, params, run)
+    objectives = (Objective(first, Adam(0.1), ("a",)), Objective(second, Adam(0.1), ("b",)))
+    done = trained(Phase("two", None, 1, sampler, objectives), params, run)
     assert done.params["a"].item() == pytest.approx(0.9)
     assert done.params["b"].item() == pytest.approx(0.9)
     assert seen[0]["train/first"] == 1.0  # before anything moved
@@ -158,11 +157,11 @@ def test_two_objectives_update_their_own_parameters_in_order():
 
 
 def test_finished_phases_are_read_back_exactly(tmp_path):
-    run = Run(SEEDS, replicas="alone", checkpoints=tmp_path / "partial")
+    run = RunContext(SEEDS, replicas="alone", checkpoints=tmp_path / "partial")
     phase, params = small_phase(run)
-    first = train_phase(phase, params, run)
+    first = trained(phase, params, run)
     refused = replace(phase, objectives=())  # training it again would give other weights
-    second = train_phase(refused, params, Run(SEEDS, replicas="alone", checkpoints=tmp_path / "partial"))
+    second = trained(refused, params, run)
     assert all(torch.equal(first.params[n], second.params[n]) for n in first.params)
     assert first.epochs == second.epochs
     assert first.history == second.history
@@ -176,16 +175,16 @@ def test_an_interrupted_phase_leaves_finished_replicas_and_no_half_file(tmp_path
         if len(calls) == 5:  # in the second of three replicas
             raise KeyboardInterrupt
 
-    run = Run(SEEDS, replicas="alone", checkpoints=tmp_path, progress=interrupt)
+    run = RunContext(SEEDS, replicas="alone", checkpoints=tmp_path, progress=interrupt)
     phase, params = small_phase(run)
     with pytest.raises(KeyboardInterrupt):
-        train_phase(phase, params, run)
+        trained(phase, params, run)
     assert [f.name for f in tmp_path.glob("*.npz")] == ["small@1.npz"]
     epochs = []
-    run = Run(SEEDS, replicas="alone", checkpoints=tmp_path, progress=lambda *a: epochs.append(a[1]))
-    resumed = train_phase(phase, params, run)
+    run = RunContext(SEEDS, replicas="alone", checkpoints=tmp_path, progress=lambda *a: epochs.append(a[1]))
+    resumed = trained(phase, params, run)
     assert len(epochs) == 6  # two replicas of three epochs
-    whole = train_phase(phase, params, Run(SEEDS, replicas="alone"))
+    whole = trained(phase, params, RunContext(SEEDS, replicas="alone"))
     assert all(torch.equal(resumed.params[n], whole.params[n]) for n in whole.params)
 
 
@@ -218,8 +217,21 @@ def test_row_sampler_serves_every_row_once_per_epoch():
         assert sorted(first["mix"][start : start + size].tolist()) == list(range(size))
         start += size
     both = sampler.gather({n: torch.stack([first[n][:6], second[n][:6]]) for n in first})
-    assert both["x"].shape == (2, 6, 1)
-    assert torch.equal(both["x"][1, :, 0].long(), second["rows"][:6])
+    assert both.alone[0].shape == (2, 6, 1)
+    assert torch.equal(both.alone[0][1, :, 0].long(), second["rows"][:6])
+    assert torch.equal(both.row["x"][1], second["rows"][:6])
+    assert torch.equal(both.extra["mix"][0], first["mix"][:6])
+
+
+def test_further_label_rows_are_served_in_an_order_of_their_own():
+    sampler = RowSampler(torch.zeros(8, 2), torch.arange(8.0)[:, None], 3, name="text", labels=("more",))
+    drawn = sampler.draw(torch.Generator().manual_seed(0))
+    assert drawn["rows"].shape == drawn["more"].shape == (6,)
+    assert not torch.equal(drawn["rows"], drawn["more"])
+    assert len(set(drawn["more"].tolist())) == 6
+    batch = sampler.gather({n: v[None, :3] for n, v in drawn.items()})
+    assert torch.equal(batch.extra["more"][0, :, 0], drawn["more"][:3].float())
+    assert torch.equal(batch.y["text"][0, :, 0], drawn["rows"][:3].float())
 
 
 def test_streams_differ_by_name_and_seed():
@@ -230,19 +242,19 @@ def test_streams_differ_by_name_and_seed():
 
 @pytest.mark.parametrize("replicas", ["together", "alone"])
 def test_the_hook_behind_an_epoch_runs_once_and_ahead_of_validation(replicas):
-    run = Run(SEEDS, precision="fp64", replicas=replicas)
+    run = RunContext(SEEDS, precision="fp64", replicas=replicas)
 
-    def count(p, now):
-        return {"epochs": p["epochs"] + now["by"]}
+    def count(model, now):
+        return {"epochs": model.epochs + now["by"]}
 
     phase, params = small_phase(
         run,
         state=("epochs",),
         after_epoch=count,
         schedule=lambda epoch: {"by": epoch + 1},
-        validate=lambda p, now: {"epochs": p["epochs"].sum()},
+        validate=lambda model, now: {"epochs": model.epochs.sum()},
     )
     params["epochs"] = torch.zeros(3, 1, dtype=torch.float64)
-    trained = train_phase(phase, params, run)
-    assert trained.history["val/epochs"] == [[1.0] * 3, [3.0] * 3, [6.0] * 3]
-    assert trained.params["epochs"].flatten().tolist() == [6.0] * 3
+    done = trained(phase, params, run)
+    assert done.history["val/epochs"] == [[1.0] * 3, [3.0] * 3, [6.0] * 3]
+    assert done.params["epochs"].flatten().tolist() == [6.0] * 3

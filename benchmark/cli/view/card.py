@@ -29,6 +29,9 @@ def card(document: Mapping[str, Any]) -> None:
         ]
         headers = ("name", "recommended", name, "source")
         rows(headers, lines, f"variant {name}: what --set variant={name} changes")
+    said = [(name, facts["meaning"], facts["valid"]) for name, facts in document["settings"].items()]
+    if said:
+        rows(("name", "meaning", "valid"), said, "hyper-parameters, changed with --set name=value")
     where = f"on {dataset}" if dataset else "on any dataset without values of its own"
     paper, quick = document["recipe"]["paper"], document["recipe"]["quick"]
     given = [(name, _text(value["value"]), value["source"]) for name, value in paper.items()]

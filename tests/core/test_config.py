@@ -1,0 +1,82 @@
+"""Hyper-parameters say in their types what they may be."""
+
+import math
+from dataclasses import field
+from typing import Any, Literal
+
+import pytest
+
+from benchmark.core.config import (
+    Betas,
+    Config,
+    Count,
+    Positive,
+    Rates,
+    Share,
+    Weight,
+    Whole,
+    Widths,
+    valid_values,
+)
+
+
+class Settings(Config):
+    hidden: Widths = (4,)
+    dim: Count = 2
+    skip: Whole = 0
+    alpha: Weight = 0.5
+    tau: Positive = 1.0
+    share: Share = 1.0
+    betas: Betas = (0.5, 0.9)
+    lr: Rates = field(default_factory=lambda: {"default": 1e-3})
+    norm: Literal["row", "all"] = "row"
+    flag: bool = False
+    name: str = ""
+    extra: Any = None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hidden": [4, 0]}, "hidden must be a whole number at least 1; got 0"),
+        ({"hidden": 4}, "hidden must be a list, each a whole number at least 1; got 4"),
+        ({"hidden": "ab"}, "hidden must be a list"),
+        ({"dim": 2.0}, "dim must be a whole number"),
+        ({"dim": True}, "dim must be a whole number"),
+        ({"skip": -1}, "skip must be a whole number at least 0; got -1"),
+        ({"alpha": -0.1}, "alpha must be a number at least 0; got -0.1"),
+        ({"alpha": math.nan}, "alpha must be a number"),
+        ({"tau": 0}, "tau must be a number above 0; got 0"),
+        ({"share": 1.5}, "share must be a number from 0 to 1; got 1.5"),
+        ({"betas": [0.5]}, r"betas must be a list of 2, each a number from 0 to 1; got \[0.5\]"),
+        ({"lr": {"image": -1.0}}, "lr.image must be a number at least 0; got -1.0"),
+        ({"lr": 1e-3}, "lr must be a table, each a number at least 0"),
+        ({"norm": "column"}, "norm must be row or all; got 'column'"),
+        ({"flag": 1}, "flag must be true or false; got 1"),
+        ({"name": 3}, "name must be a text; got 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(values, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**values)
+
+
+def test_what_fits_comes_as_its_type_says():
+    made = Settings(hidden=[1, 2], alpha=1, betas=[0, 1], lr={"a": 1}, extra=[1])
+    assert (made.hidden, made.betas, made.lr, made.extra) == ((1, 2), (0.0, 1.0), {"a": 1.0}, [1])
+    assert isinstance(made.alpha, float)
+    with pytest.raises(AttributeError):
+        made.alpha = 2.0
+
+
+def test_an_empty_list_fits_and_a_large_number_too():
+    assert Settings(hidden=[]).hidden == ()
+    assert Settings(dim=10**30).dim == 10**30
+
+
+def test_valid_values_in_words():
+    words = valid_values(Settings)
+    assert words["hidden"] == "a list, each a whole number at least 1"
+    assert words["norm"] == "row or all"
+    assert words["extra"] == "anything"
+    assert valid_values(dict) == {}
