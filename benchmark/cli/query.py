@@ -18,7 +18,9 @@ def query(
     from_: Annotated[str, typer.Option("--from", help="Modality of the query.")],
     to: Annotated[str, typer.Option("--to", help="Modality searched.")],
     request: DataRequest,
-    run: Annotated[str, typer.Option(help="Id of a stored run, or its beginning; see `results`.")] = "",
+    run: Annotated[
+        str, typer.Option(help="Id of a stored run, its beginning, or latest; see `results`.")
+    ] = "",
     method: Annotated[
         str, typer.Option(help="Instead of --run: the latest run of this method.", autocompletion=method_ids)
     ] = "",

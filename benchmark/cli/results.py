@@ -15,7 +15,8 @@ from benchmark.errors import BenchmarkError
 
 results_app = typer.Typer()
 Keys = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY]...", help="Runs, by their id or the beginning of it.")
+    list[str] | None,
+    typer.Argument(metavar="[KEY]...", help="Runs, by their id or its beginning; or latest."),
 ]
 
 
@@ -48,7 +49,7 @@ def results(context: typer.Context, results: Results = None, as_json: AsJson = F
 
 @results_app.command("show")
 def show_run(
-    key: Annotated[str, typer.Argument(help="Run, by its id or the beginning of it.")],
+    key: Annotated[str, typer.Argument(help="Run, by its id or its beginning; or latest.")],
     results: Results = None,
     as_json: AsJson = False,
 ) -> None:
@@ -138,7 +139,9 @@ def import_(
 
 @results_app.command()
 def rm(
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Runs, by their id or its beginning.")],
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY...", help="Runs, by their id or its beginning; or latest.")
+    ],
     results: Results = None,
     as_json: AsJson = False,
 ) -> None:

@@ -29,6 +29,9 @@ from benchmark.records.record import RunRecord
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LATEST = "latest"
+"""In place of a key: the run that was started last."""
+
 
 class DamagedRecordError(BenchmarkError):
     """A run folder whose content is not a record."""
@@ -87,10 +90,17 @@ class Store:
     def starting_with(self, text: str) -> StoredRun:
         """The one stored run whose key, or folder name, starts with this.
 
+        Args:
+            text: The beginning of a key, or ``latest``: the run that was started last, damaged ones aside.
+
         Raises:
             BenchmarkError: There is none, or more than one; the message names them.
             DamagedRecordError: Its folder holds something else than a whole record.
         """
+        if text == LATEST:
+            if not (runs := self.all()[0]):
+                raise BenchmarkError(f"no stored run in {self.root}")
+            return runs[-1]
         folders = self.root.iterdir() if self.root.is_dir() else ()
         found = sorted(f for f in folders if f.is_dir() and f.name.startswith(text[:16]) and f.name[0] != ".")
         if len(found) > 1:

@@ -54,6 +54,7 @@ def test_show_is_one_run_in_words(store, call):
     for part in ("Toy on Blobs", "ridge", "section 1", run.record.key, "/data/blobs.mat", "python: 3.11"):
         assert part in out
     assert json.loads(call("show", run.folder.name, "--json")[1])["results"] == run.record.results
+    assert json.loads(call("show", "latest", "--json")[1])["key"] == run.record.key
     assert call("show", "ffff")[0] == 2
 
 

@@ -174,6 +174,7 @@ def test_the_latest_run_of_a_method_or_a_dataset(world, capsys, run):
         assert f"run {expected.folder.name}" in out
         assert "WARNING" in err
         assert str(world.results / "zz") in err
+    assert f"run {blobs.folder.name}" in world.call(capsys, *PARTED, "--run", "latest", "0")[1]
 
 
 def test_an_item_is_found_on_the_fold_that_tests_it(world, capsys, run):

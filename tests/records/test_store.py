@@ -259,3 +259,13 @@ def test_a_killed_holder_frees_the_lock(store, holder):
     with store.lock(KEY):
         pass
     assert time.monotonic() - begin < 5
+
+
+def test_the_latest_run_is_the_one_started_last(store):
+    with pytest.raises(BenchmarkError, match="no stored run in"):
+        store.starting_with("latest")
+    store.save(record(started="2025-01-02T00:00:00"), ARRAYS)
+    store.save(record(OTHER, started="2025-01-01T00:00:00"), ARRAYS)
+    assert store.starting_with("latest").record.key == KEY
+    (store.folder(KEY) / "arrays.npz").unlink()
+    assert store.starting_with("latest").record.key == OTHER
