@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # for type checkers: the names of the table below, as a test 
     from benchmark.errors import BenchmarkError as BenchmarkError
     from benchmark.errors import DataError as DataError
     from benchmark.errors import UnsupportedError as UnsupportedError
+    from benchmark.studies.notebook import load as load
+    from benchmark.studies.notebook import results as results
+    from benchmark.studies.notebook import run as run
 
 _HOMES = {
     "core.config": ("Config",),
@@ -36,6 +39,7 @@ _HOMES = {
     "core.registry": ("dataset", "method"),
     "core.validate": ("validate",),
     "errors": ("BenchmarkError", "DataError", "UnsupportedError"),
+    "studies.notebook": ("load", "results", "run"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_MODULES)  # noqa: PLE0605 - written once, above

@@ -55,7 +55,7 @@ class RunSpec:
         scaling: ``raw`` (as the files are) or ``standardize`` (training mean and deviation).
         modalities: Only these; empty for all.
         overrides: ``name=value`` hyper-parameters.
-        replicas: Train seeds ``together``, ``alone``, or whichever is faster (``auto``).
+        replicas: Train seeds ``together``, ``alone``, or (``auto``) together on CUDA and alone on a CPU.
         leave_own_out: Rank a query against every item but the one it shows itself.
         pairwise: Train one model for every two modalities, whatever the method's publication does. On two
             modalities that is what every run is.
