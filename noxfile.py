@@ -56,13 +56,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Static types, strict for the harness and the datasets."""
+    """Static types, strict."""
     run(session, "mypy", *session.posargs)
 
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Which package may import which."""
+    """Which folder may import which."""
     run(session, "lint-imports", *session.posargs)
 
 

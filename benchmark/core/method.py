@@ -103,8 +103,9 @@ class Retriever:
 class Method(ABC):
     """A retrieval method. Decorate the class with ``@method(id, ...)``.
 
-    A subclass names its hyper-parameters in a frozen dataclass and refers to it as ``Config``; the values
-    of a run come from its recipe.
+    A subclass names its hyper-parameters in a frozen dataclass, usually one made of
+    :class:`benchmark.core.config.Config`, and refers to it as ``Config``; the values of a run come from its
+    recipe.
     """
 
     info: ClassVar[MethodInfo]

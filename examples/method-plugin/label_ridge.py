@@ -1,14 +1,11 @@
 """Label ridge: ridge regression from the features of each modality to the class labels."""
 
-from dataclasses import dataclass
-
 import torch
 
-from benchmark import Method, Retriever, method
+from benchmark import Config, Method, Retriever, method
 
 
-@dataclass(frozen=True)
-class Config:  # the hyper-parameters; --set ridge=0.1 changes one
+class Settings(Config):  # the hyper-parameters; --set ridge=0.1 changes one
     ridge: float = 1.0  # relative to the mean squared length of a centred column
 
 
@@ -23,7 +20,7 @@ class Linear(Retriever):
 
 @method("label-ridge", title="Ridge", paper="", venue="", year=2026, group="paired-free", trained=False)
 class LabelRidge(Method):
-    Config = Config
+    Config = Settings
 
     def fit(self, train, val, run, log):  # one Retriever per seed; test rows never come here
         maps = {}
