@@ -62,7 +62,7 @@ def all_options():
 def test_the_readme_shows_every_command():
     shown = {line.split()[0] for line in commands(README)}
     wanted = {"list", "doctor", "run", "show-config", "data", "score", "check", "results", "query"}
-    assert shown == wanted | {"show", "study", "prior", "report"}
+    assert shown == wanted | {"show", "study", "report"}
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(commands(README) + commands(CONTRIBUTING)))
@@ -117,6 +117,23 @@ def test_the_readmes_description_of_own_features_works(tmp_path, capsys):
     np.savez(tmp_path / "flowers.npz", **arrays)
     assert main(["data", "describe", str(tmp_path / "flowers.toml"), "--json"]) == 0
     assert "photo" in capsys.readouterr().out
+
+
+def test_the_readmes_notebook_runs(tmp_path, monkeypatch):
+    """On a small record in place of one that takes a training to make."""
+    from benchmark.runs.runner import Outcome
+    from benchmark.studies import notebook
+    from tests.stored import save
+
+    def execute(spec, store, *_, force):
+        assert (spec.method, spec.dataset, spec.overrides) == ("drcl", "emoji", ("alpha=0.2",))
+        return Outcome(save(store, method="drcl", dataset="emoji"), cached=force)
+
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
+    monkeypatch.setattr(notebook, "execute", execute)
+    found = {}
+    exec(re.search(r"^```python\n(.*?)^```", README, re.M | re.S)[1], found)
+    assert found["record"] == found["bm"].load().record
 
 
 def test_versions_agree():
