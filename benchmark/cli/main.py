@@ -17,7 +17,6 @@ import typer
 from benchmark.cli.data import data_app
 from benchmark.cli.listing import list_app
 from benchmark.cli.options import emit, one_line
-from benchmark.cli.prior import prior_app
 from benchmark.cli.query import query
 from benchmark.cli.report import report
 from benchmark.cli.results import results_app
@@ -36,8 +35,9 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data", help="Feature files: list, status, fetch, verify, describe.")
 app.add_typer(list_app, name="list", help="What can be run: methods, datasets.")
-app.add_typer(prior_app, name="prior", help="The class prior of a stored run: export.")
-app.add_typer(results_app, name="results", help="Stored runs: list (alone), show, export, import, rm, gc.")
+app.add_typer(
+    results_app, name="results", help="Stored runs: list (alone), show, array, export, import, rm, gc."
+)
 app.command()(run)
 app.command()(doctor)
 app.command()(score)

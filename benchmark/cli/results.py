@@ -1,4 +1,4 @@
-"""The ``results`` commands: list, show, export, import, rm, gc."""
+"""The ``results`` commands: list, show, array, timings, export, import, rm, gc."""
 
 from __future__ import annotations
 
@@ -73,6 +73,38 @@ def show_run(
     facts |= {"split": record.split or "the only one", "data": record.dataset.fingerprint}
     facts |= {"files": list(record.dataset.files), "rows": record.rows, "versions": record.versions}
     show_console.tree(facts)
+
+
+@results_app.command("array")
+def array_(
+    key: Annotated[str, typer.Argument(metavar="RUN", help="Run, by its id or the beginning of it.")],
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="E.g. method/prior; default all.")] = "",
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to write it: .npz, .npy or .mat.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="One of the run's seeds; default all of them.")] = None,
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one array of a stored run to a file, as W in .npz and .mat; without a file, list the arrays."""
+    from benchmark.records.extract import stored_array, write_array
+    from benchmark.records.store import Store
+
+    if seed is not None and not name:
+        raise BenchmarkError(f"--seed {seed}: name the array to take it from")
+    run = Store(results).starting_with(key)
+    found = {name: stored_array(run, name, seed)} if name else run.arrays()
+    if file is not None:
+        write_array(file, found[name])
+    facts = [{"name": n, "shape": list(a.shape), "dtype": str(a.dtype)} for n, a in found.items()]
+    if as_json:
+        emit({"run": run.record.key, "seed": seed, "file": file, "arrays": facts}, as_json)
+    elif file is not None:
+        sys.stdout.write(f"{file}: {name} {found[name].shape}, {found[name].dtype}\n")
+    else:
+        from benchmark.cli.view import console as show_console
+
+        show_console.rows(("name", "shape", "dtype"), [(n, a.shape, a.dtype) for n, a in found.items()])
 
 
 @results_app.command("timings")

@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from scipy.io import loadmat
 
 from benchmark.cli.main import main
+from benchmark.records.record import RunRecord
 from benchmark.records.store import Store
-from tests.stored import save
+from tests.stored import make_run, save
 
 
 @pytest.fixture
@@ -56,6 +59,54 @@ def test_show_is_one_run_in_words(store, call):
     assert json.loads(call("show", run.folder.name, "--json")[1])["results"] == run.record.results
     assert json.loads(call("show", "latest", "--json")[1])["key"] == run.record.key
     assert call("show", "ffff")[0] == 2
+
+
+AP = "ap/map@all/image->text"
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "mat"])
+def test_an_array_is_written_whole_or_of_one_seed(store, call, tmp_path, ending):
+    run = save(store, seeds=(3, 7))
+    stored, file = run.arrays(AP)[AP], tmp_path / f"w.{ending}"
+    for options, wanted in (((), stored), (("--seed", 3), stored[0]), (("--seed", 7), stored[1])):
+        code, out, err = call("array", run.folder.name[:8], AP, file, *options)
+        assert (code, err) == (0, "")
+        assert out == f"{file}: {AP} {wanted.shape}, float32\n"
+        read = {"npz": np.load, "npy": np.load, "mat": loadmat}[ending](file)
+        found = read if ending == "npy" else read["W"]
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found.reshape(wanted.shape), wanted)
+
+
+def test_without_a_file_the_arrays_are_listed(store, call, tmp_path):
+    run = save(store)
+    out = call("array", run.folder.name)[1]
+    assert [line.split() for line in out.splitlines() if AP in line] == [[AP, "(2,", "5)", "float32"]]
+    arrays = json.loads(call("array", run.folder.name, "--json")[1])["arrays"]
+    assert [each["name"] for each in arrays] == list(run.arrays())
+    one = json.loads(call("array", run.folder.name, AP, "--seed", 2, "--json")[1])
+    assert one["arrays"] == [{"name": AP, "shape": [5], "dtype": "float32"}]
+
+
+def test_what_cannot_be_taken_out_is_one_line(store, call, tmp_path):
+    document, arrays = make_run(seeds=(3, 7))
+    arrays["label_noise/image/clean"] = np.arange(10)
+    store.prepare()
+    name = store.save(RunRecord.from_json(document), arrays).folder.name
+    for arguments, line in (
+        ((name, "ap/map@all/image->txt", "w.npz"), f"did you mean '{AP}'?"),
+        ((name, AP, "w.npz", "--seed", 1), "--seed 1: the run has seeds 3, 7"),
+        ((name, "label_noise/image/clean", "w.npz", "--seed", 3), "has no axis of seeds"),
+        ((name, "--seed", 3), "name the array"),
+        ((name, AP, tmp_path / "w.txt"), "written as .npz, .npy or .mat"),
+        ((name, AP, tmp_path / "none" / "w.npz"), "cannot be written (No such file"),
+        (("f" * 12, AP, "w.npz"), "no stored run"),
+    ):
+        code, out, err = call("array", *arguments)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert line in err
+    (store.root / name / "arrays.npz").write_bytes(b"PK")
+    assert "damaged run record" in call("array", name, AP)[2]
 
 
 def test_runs_travel_from_store_to_store(store, call, tmp_path):
@@ -132,6 +183,7 @@ def test_nothing_heavy_is_imported(store, tmp_path):
     run = save(store)
     commands = [
         ["show", run.folder.name],
+        ["array", run.folder.name],
         ["export", str(tmp_path / "x.zip")],
         ["gc"],
         ["rm", run.folder.name],

@@ -251,31 +251,18 @@ def own_results(tmp_path, monkeypatch):
 def test_a_prior_goes_out_and_comes_in(own_results, capsys, ending):
     run = document(capsys, *RUN)
     file = own_results / f"w{ending}"
-    assert main(["prior", "export", "--run", run["key"][:12], str(file), "--seed", "2"]) == 0
+    assert main(["results", "array", run["key"][:12], "method/prior", str(file), "--seed", "2"]) == 0
     again = document(capsys, *RUN, "--set", f"prior=file:{file}")
     assert again["key"] != run["key"]
     # Seed 2 found the prior it had learned itself; seed 1 now has another one.
     before, after = (each["results"]["map@all"]["image->text"] for each in (run, again))
     assert after[1] == pytest.approx(before[1], abs=1e-6)
     other = own_results / f"v{ending}"
-    assert main(["prior", "export", "--run", run["key"][:12], str(other)]) == 0
+    assert main(["results", "array", run["key"][:12], "method/prior", str(other), "--seed", "1"]) == 0
     file.write_bytes(other.read_bytes())
     changed = document(capsys, *RUN, "--set", f"prior=file:{file}")
     assert not changed["cached"]  # the same path, another content
     assert changed["key"] not in (run["key"], again["key"])
-
-
-def test_export_says_what_is_wrong(own_results, world, capsys):
-    run = world.json(capsys, "run", "--method", "toy", "--dataset", "blobs", "--profile", "quick")["key"]
-    for arguments, line in (
-        (("--run", run, "w.txt"), "written as .mat or .npz"),
-        (("--run", run, "w.mat"), "toy keeps no prior"),
-        (("--run", run, "w.mat", "--seed", "9"), "the run has seeds 1"),
-        (("--run", "f" * 12, "w.mat"), "no stored run"),
-    ):
-        code, _, err = world.call(capsys, "prior", "export", *arguments)
-        assert code == 2
-        assert line in err
 
 
 GRID = """
