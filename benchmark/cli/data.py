@@ -31,7 +31,7 @@ Some = Annotated[
 @data_app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Every dataset, as `list datasets`."""
-    from benchmark.cli.listing import list_datasets
+    from benchmark.cli.show import list_datasets
 
     list_datasets(as_json=as_json)
 

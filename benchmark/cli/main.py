@@ -15,13 +15,12 @@ from typing import cast
 import typer
 
 from benchmark.cli.data import data_app
-from benchmark.cli.listing import list_app
 from benchmark.cli.options import emit, one_line
 from benchmark.cli.query import query
 from benchmark.cli.report import report
 from benchmark.cli.results import results_app
 from benchmark.cli.run import run
-from benchmark.cli.show import show, show_config
+from benchmark.cli.show import list_app, show, show_config
 from benchmark.cli.study import study
 from benchmark.cli.tools import check, doctor, score
 from benchmark.errors import BenchmarkError
