@@ -1,1 +1,1 @@
-"""Builders of the feature files that ship with the suite; run by a maintainer, never needed to use them."""
+"""What a maintainer runs: builders of feature files that ship with the suite, and a probe of stand-ins."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark.datasets.build.standin_probe import ridge_scores
 from benchmark.datasets.standin import maps as standin_maps
 from benchmark.datasets.standin import sets as standin
-from benchmark.datasets.standin.probe import ridge_scores
 from benchmark.datasets.standin.sets import SETS, generate, identity, labels_of, load_or_generate, shapes
 
 from benchmark.core.data import SPLITS

@@ -1,6 +1,6 @@
 """How hard is a dataset? A linear probe of every modality, and retrieval with what it predicts.
 
-    python -m benchmark.datasets.standin.probe xmedia [--scale 0.25]
+    python -m benchmark.datasets.build.standin_probe xmedia [--scale 0.25]
 
 The probe is ridge regression of one-hot labels on standardised features (logarithms for word counts and topic
 proportions), the ridge being the mean squared length of a training row. Its scores, standardised per row,
@@ -25,7 +25,7 @@ from benchmark.core.data import Modality, MultimodalData
 from benchmark.core.subsample import subsample
 from benchmark.evaluation.metrics import evaluate
 
-from .sets import SETS, load_or_generate
+from ..standin.sets import SETS, load_or_generate
 
 LOGARITHM = {"BoW": 1.0, "LDA": 0.0}  # kind of feature -> what is added before the logarithm
 ROWS = 16_000  # training rows used at most, the same number of every class as far as they go
@@ -100,7 +100,7 @@ def soft_labels(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print accuracy and MAP@all of one stand-in."""
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.standin.probe", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmark.datasets.build.standin_probe", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("name", choices=list(SETS))
     parser.add_argument("--seed", type=int, default=0)
