@@ -47,7 +47,7 @@ from benchmark.core.method import FitLog, Retriever, RunContext, derive_seed
 from benchmark.core.registry import method
 from benchmark.training import Batch, Model, Params, Phase, RowSampler, Sampler, Select, Terms, build_replicas
 
-from .blocks.base import separate_retrievers
+from .blocks.base import check_rates, separate_retrievers
 from .blocks.joint import split_tensors
 from .blocks.layers import MLP, part_of, unit_rows
 from .blocks.losses import cross_entropy, labelled_mean, pair_likelihood
@@ -86,8 +86,7 @@ class MARSConfig(PriorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if "default" not in self.lr:
-            raise ValueError(f"lr must name a default, got {dict(self.lr)}")
+        check_rates(self.lr)
 
 
 class DataNetwork(nn.Module):

@@ -49,7 +49,7 @@ from benchmark.core.method import RunContext
 from benchmark.core.registry import method
 from benchmark.training import SGD, Adam, Batch, Group, Model, Objective, Params, Phase, Sampler, Terms
 
-from .blocks.base import Joint
+from .blocks.base import Joint, check_rates
 from .blocks.joint import select_by_map
 from .blocks.layers import unit_rows
 from .blocks.two_branch import TwoBranch
@@ -109,8 +109,7 @@ class RONOConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if "default" not in self.lr:
-            raise ValueError(f"lr must name a default; got {dict(self.lr)}")
+        check_rates(self.lr)
 
 
 class RONONet(nn.Module):

@@ -38,6 +38,7 @@ from benchmark.core.data import Split
 from benchmark.core.registry import method
 from benchmark.training import Batch, Model, Params, Select, Terms
 
+from .blocks.base import check_rates
 from .blocks.layers import MLP
 from .blocks.losses import label_distance, labelled_mean
 from .blocks.prior import PriorConfig, PriorHost, SPLConfig
@@ -70,8 +71,7 @@ class SDMLConfig(PriorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if "default" not in self.lr:
-            raise ValueError(f"lr must name a default, got {dict(self.lr)}")
+        check_rates(self.lr)
 
 
 class AutoEncoder(nn.Module):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
-from benchmark.cli.options import AsJson, Results, emit, takes
+from benchmark.cli.options import AsJson, Results, emit, takes, warn
 from benchmark.core.dataset import DataRequest
 
 
@@ -36,9 +35,6 @@ def query(
     """What one query of a stored run found: the first ranks, the relevant ones marked."""
     from benchmark.inspection.query import answer_first, find_runs
     from benchmark.records.store import Store
-
-    def warn(text: str) -> None:
-        sys.stderr.write(f"WARNING: {text}\n")
 
     found = find_runs(Store(results), warn, run, method, dataset)
     document = answer_first(found, from_, to, item, seed=seed, top=top, data_root=request.data_root)

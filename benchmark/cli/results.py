@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
-from benchmark.cli.options import AsJson, Results, emit
+from benchmark.cli.options import AsJson, Results, emit, say, warn
 from benchmark.errors import BenchmarkError
 
 results_app = typer.Typer()
@@ -32,7 +32,7 @@ def results(context: typer.Context, results: Results = None, as_json: AsJson = F
     store = Store(results)
     runs, problems = store.all()
     for problem in problems:
-        _warn(problem)
+        warn(problem)
     if as_json:
         stored = [{**run.record.to_json(), "stored": str(run.folder)} for run in runs]
         for each in stored:
@@ -130,7 +130,7 @@ def export_(
     from benchmark.records.store import Store
     from benchmark.records.transfer import choose, export_runs
 
-    runs = choose(Store(results), keys or (), method, dataset, _warn)
+    runs = choose(Store(results), keys or (), method, dataset, warn)
     names = export_runs(runs, file, replace=replace)
     size = file.stat().st_size
     if as_json:
@@ -159,7 +159,7 @@ def import_(
         raise BenchmarkError("give --keep or --replace, not both")
     differing: Differing = "keep" if keep else "replace" if replace else "refuse"
     store = Store(results)
-    found = import_runs(store, file, differing, _say)
+    found = import_runs(store, file, differing, say)
     if as_json:
         emit({"root": str(store.root), **vars(found)}, as_json)
         return
@@ -220,7 +220,7 @@ def gc(
     for name in found.busy:
         sys.stdout.write(f"left alone, another process works on it: {name}\n")
     for problem in found.damaged:
-        _warn(f"{problem}; --damaged removes it")
+        warn(f"{problem}; --damaged removes it")
     if found.unfinished:
         runs = "unfinished run" if found.unfinished == 1 else "unfinished runs"
         kept = f"{found.unfinished} {runs}, {found.unfinished_bytes:,} bytes"
@@ -230,12 +230,3 @@ def gc(
 
 def _count(names: list[str]) -> str:
     return f"{len(names)} run" if len(names) == 1 else f"{len(names)} runs"
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"WARNING: {text}\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -46,8 +46,8 @@ def write_array(file: Path, array: NDArray[Any]) -> None:
     """Write an array as the file's extension says, whole or not at all.
 
     Args:
-        file: ``.npy``, or ``.npz`` or ``.mat``, where any array is called ``W``, as a prior is in the files of
-            the public code; replaced if it exists.
+        file: ``.npy``, or ``.npz`` or ``.mat``, where any array is called ``W``, as a prior is in the files
+            of the public code; replaced if it exists.
         array: Of numbers.
 
     Raises:

@@ -166,26 +166,21 @@ class Store:
             key: The run.
             on_wait: Called once if another process holds it.
         """
-        from filelock import FileLock, Timeout  # comes with torch, which every run needs
+        from filelock import FileLock
 
-        file = self.lock_file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if on_wait is not None:
-                on_wait()
-            lock.acquire(poll_interval=0.2)
-        try:
+        with self.try_lock(key) as held:
+            if held:
+                yield
+                return
+        if on_wait is not None:
+            on_wait()
+        with FileLock(self.lock_file(key)).acquire(poll_interval=0.2):
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def try_lock(self, key: str) -> Iterator[bool]:
         """Hold the run with this key unless another process does; gives whether it is held now."""
-        from filelock import FileLock, Timeout
+        from filelock import FileLock, Timeout  # comes with torch, which every run needs
 
         file = self.lock_file(key)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmark.core.registry import DATASETS, METHODS
+from benchmark.core.registry import DATASETS, METHODS, Registry
 from benchmark.records.comparable import common_words, comparable, why_not_comparable
 from benchmark.records.record import RunRecord
 from benchmark.records.store import StoredRun
@@ -37,16 +37,10 @@ def attempted(dataset: str, options: Options, reporter: Reporter) -> tuple[list[
     return names, dict(zip(there, tried, strict=True))
 
 
-def title_of(method: str) -> str:
-    """Display name of a method, there or not."""
-    entry = METHODS.entries().get(method)
-    return entry.info.title if entry is not None and entry.info is not None else method
-
-
-def dataset_title(dataset: str) -> str:
-    """Display name of a dataset id or description file."""
-    entry = DATASETS.entries().get(dataset)
-    return entry.info.title if entry is not None and entry.info is not None else dataset
+def title_of(registry: Registry, name: str) -> str:
+    """Display name of a method or dataset, there or not; a description file is called what it is."""
+    entry = registry.entries().get(name)
+    return name if entry is None or entry.info is None else str(entry.info.title)
 
 
 def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> None:
@@ -61,16 +55,18 @@ def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> N
         if attempt is None or attempt.plan is None:
             there = METHODS.entries().get(name)
             reason = there.problem if there is not None else "the method is not there"
-            lines.append(Line(title_of(name), None, theirs, reason=reason))
+            lines.append(Line(title_of(METHODS, name), None, theirs, reason=reason))
             continue
         spec, note = attempt.plan.spec, _note(attempt.record, common)
         possible = replace(spec, pairwise=True) if "--pairwise" in attempt.reason else spec
-        lines.append(Line(title_of(name), attempt.record, theirs, note, attempt.reason, command(possible)))
+        lines.append(
+            Line(title_of(METHODS, name), attempt.record, theirs, note, attempt.reason, command(possible))
+        )
         made.add(attempt)
     made.tables.append(
         build(
             f"{made.item.name}-{dataset}",
-            f"{made.item.title.partition(':')[0].partition(' (')[0]}: {dataset_title(dataset)}",
+            f"{made.item.title.partition(':')[0].partition(' (')[0]}: {title_of(DATASETS, dataset)}",
             lines,
             made.item.measure,
             judge=judged,
@@ -126,7 +122,7 @@ def study_tables(made: Made, dataset: str, options: Options, reporter: Reporter)
         made.tables.append(
             build(
                 f"{made.item.name}-{dataset}",
-                f"{study.title}, {dataset_title(dataset)}",
+                f"{study.title}, {title_of(DATASETS, dataset)}",
                 lines,
                 margin=options.margin,
                 notes=(*remarks, *orderings(study, spec, rows, options)),
@@ -152,7 +148,7 @@ def orderings(study: Study, spec: RunSpec, rows: Sequence[Row], options: Options
 def curves(made: Made, dataset: str, options: Options, reporter: Reporter) -> None:
     """A panel of precision-recall curves for every direction of the item, added to ``made``."""
     _, tried = attempted(dataset, options, reporter)
-    runs = {title_of(name): each.run for name, each in tried.items() if each.run is not None}
+    runs = {title_of(METHODS, name): each.run for name, each in tried.items() if each.run is not None}
     if not runs:
         made.problems.append(f"{made.item.name}: no method has a run on {dataset}")
         return
@@ -166,7 +162,7 @@ def curves(made: Made, dataset: str, options: Options, reporter: Reporter) -> No
         name = f"precision/{direction}"
         found = {title: run.arrays(name)[name] for title, run in runs.items()}
         lines = [Curve(title, np.linspace(0, 1, y.shape[1]), y) for title, y in found.items()]
-        title = f"{dataset_title(dataset)}, {heading(direction, first.modalities)}"
+        title = f"{title_of(DATASETS, dataset)}, {heading(direction, first.modalities)}"
         panel = Panel(title, "recall", "precision", tuple(lines), first.chance[direction])
         made.panels.setdefault(made.item.name, []).append(panel)
 
@@ -182,10 +178,10 @@ def study_figure(made: Made, dataset: str, options: Options, reporter: Reporter)
         comparable([run.record for _, run in rows])
         for family, members in _families(rows).items():
             means = np.array([run.record.values(MEASURE) for _, run in members]).T
-            curve = Curve(title_of(members[0][1].record.method.id), np.arange(len(members)), means)
+            curve = Curve(title_of(METHODS, members[0][1].record.method.id), np.arange(len(members)), means)
             shown = tuple(label for label, _ in members)
             panel = Panel(
-                f"{dataset_title(dataset)}: {family or study.title}",
+                f"{title_of(DATASETS, dataset)}: {family or study.title}",
                 family or "",
                 "average MAP@all",
                 (curve,),

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from benchmark.records.record import AVERAGE
 from benchmark.report.formats.markdown import notes
-from benchmark.report.tables import Cell, Row, Table, caption, short
+from benchmark.report.tables import Cell, Row, Table, caption, heading, short
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -76,7 +76,7 @@ def _environment(table: Table, words: str, label: str, rows: Sequence[str], rema
     if len(table.modalities) > 2:
         lines += _two_levels(table, groups)
     else:
-        names = [_heading(column, table) for column in table.columns]
+        names = [escape(heading(column, table.modalities)) for column in table.columns]
         lines += [" & ".join(["Method", *names]) + r" \\"]
     rule = [] if rows and rows[0] == r"\midrule" else [r"\midrule"]
     lines += [*rule, *rows, r"\bottomrule", r"\end{tabular}" + ("}" if wide else "")]
@@ -109,13 +109,6 @@ def _two_levels(table: Table, groups: Sequence[tuple[str, list[str]]]) -> list[s
         second += [escape(short(column.partition("->")[2], table.modalities)) for column in columns]
         at += len(columns)
     return [" & ".join(first) + r" \\", " ".join(rules), " & ".join(second) + r" \\"]
-
-
-def _heading(column: str, table: Table) -> str:
-    if column == AVERAGE:
-        return "Avg"
-    query, _, database = column.partition("->")
-    return f"{escape(short(query, table.modalities))}$\\to${escape(short(database, table.modalities))}"
 
 
 def _line(label: str, cells: Sequence[str]) -> str:
