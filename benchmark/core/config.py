@@ -72,11 +72,6 @@ def hints(config: Any) -> dict[str, Any]:
     return {field.name: found[field.name] for field in dataclasses.fields(config)}
 
 
-def valid_values(config: type) -> dict[str, str]:
-    """Per hyper-parameter what its type allows, in words; empty where it is not a :class:`Config`."""
-    return {name: words(hint) for name, hint in hints(config).items()} if issubclass(config, Config) else {}
-
-
 def words(hint: Any) -> str:
     """What a type allows, in words."""
     origin, inner = get_origin(hint), get_args(hint)

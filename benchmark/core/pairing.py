@@ -97,7 +97,7 @@ def left_out(split: Split) -> dict[str, int]:
     return {name: count for name, count in missing.items() if count}
 
 
-def cycle_rows(split: Split, seed_of: SeedOf | None = None) -> Rows:
+def cycle_rows(split: Split, seed_of: SeedOf) -> Rows:
     """As many joint rows as the largest modality has; smaller ones start over, regardless of class.
 
     Paired groups keep their order. Every unpaired modality is permuted first, because files are often
@@ -105,7 +105,7 @@ def cycle_rows(split: Split, seed_of: SeedOf | None = None) -> Rows:
 
     Args:
         split: The data.
-        seed_of: Seed of the permutation of the modality of this name; ``None`` for file order.
+        seed_of: Seed of the permutation of the modality of this name.
     """
     parts = units(split)
     position = np.arange(max(unit.size for unit in parts))
@@ -173,9 +173,7 @@ def _item_labels(split: Split, unit: Unit) -> NDArray[np.int64]:
     return np.asarray(split[name].labels[rows], np.int64)
 
 
-def _order(unit: Unit, seed_of: SeedOf | None) -> NDArray[np.int64]:
-    if seed_of is None:
-        return np.arange(unit.size)
+def _order(unit: Unit, seed_of: SeedOf) -> NDArray[np.int64]:
     return np.random.default_rng(seed_of(unit.name)).permutation(unit.size)
 
 

@@ -149,14 +149,13 @@ def read_named(argument: str | Path) -> list[Embeddings]:
 
 
 def score_files(
-    paths: Sequence[str | Path], measures: Sequence[str] = ("map@all", "map@50"), device: str | None = None
+    paths: Sequence[str | Path], measures: Sequence[str] = ("map@all", "map@50")
 ) -> dict[str, Any]:
     """Score every ordered pair of modalities in these files.
 
     Args:
         paths: Files, or ``name=file``.
         measures: Measure names, see ``benchmark.evaluation.metrics``.
-        device: Where to compute; the CPU by default.
 
     Returns:
         JSON-able: ``metric_version``, ``measures``, ``modalities`` (name, file, rows, columns, label_form),
@@ -176,7 +175,7 @@ def score_files(
     warnings: list[str] = []
     for first, second in combinations(modalities, 2):
         warnings += _class_warning(first, second)
-        for row, warning in _score_pair(first, second, names, device):
+        for row, warning in _score_pair(first, second, names):
             directions.append(row)
             warnings += warning
     return {
@@ -225,14 +224,14 @@ def _class_warning(first: Embeddings, second: Embeddings) -> list[str]:
 
 
 def _score_pair(
-    first: Embeddings, second: Embeddings, measures: Sequence[str], device: str | None
+    first: Embeddings, second: Embeddings, measures: Sequence[str]
 ) -> list[tuple[dict[str, Any], list[str]]]:
     from benchmark.evaluation.metrics import evaluate
 
     def tensor(array: NDArray[Any]) -> Tensor:
         import torch
 
-        return torch.as_tensor(array, device=device)
+        return torch.as_tensor(array)
 
     labels = _comparable(first, second)
     both = evaluate(

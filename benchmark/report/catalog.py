@@ -60,9 +60,9 @@ def items(folder: Path | None = None) -> dict[str, Item]:
         raise BenchmarkError(f"{file}: {error}") from None
 
 
-def item(name: str, folder: Path | None = None) -> Item:
+def item(name: str) -> Item:
     """One item; ``UnknownNameError`` with the valid names if there is none of that name."""
-    known = items(folder)
+    known = items()
     if name not in known:
         raise UnknownNameError("report", name, list(known))
     return known[name]

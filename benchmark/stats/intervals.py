@@ -23,6 +23,9 @@ ROUNDING = 0.0005
 MARGIN = 0.01
 """Difference of two values of MAP that counts as none, unless another is stated."""
 
+ALPHA = 0.05
+"""Level of every test of equivalence or difference."""
+
 Verdict = Literal[
     "equivalent", "different (higher)", "different (lower)", "undecided", "one seed: no verdict"
 ]
@@ -96,28 +99,23 @@ def equivalence(
     per_seed: ArrayLike,
     reference: float,
     margin: float = MARGIN,
-    *,
-    alpha: float = 0.05,
-    rounding: float = ROUNDING,
 ) -> Equivalence:
     """Judge our mean over seeds against a published value.
 
-    ``equivalent``: two one-sided t tests (Schuirmann, 1987) each reject, at ``alpha``, that the difference is
+    ``equivalent``: two one-sided t tests (Schuirmann, 1987) each reject, at ``ALPHA``, that the difference is
     ``margin`` or more. ``different``: that is not so, and a two-sided t test rejects that there is no
     difference. ``undecided``: neither; more seeds would tell. A difference that is certain, but certainly
     inside the margin, is ``equivalent``.
 
     The printed value stands for every value that is rounded to it. Both claims must hold for all of them:
-    equivalence is tested with a margin smaller by ``rounding``, a difference counts only as far as it exceeds
-    ``rounding``. If all seeds agree exactly (methods without randomness) there is no spread to test against;
+    equivalence is tested with a margin smaller by ``ROUNDING``, a difference counts only as far as it exceeds
+    ``ROUNDING``. If all seeds agree exactly (methods without randomness) there is no spread to test against;
     the difference itself is compared with the same limits, and p values are 0 or 1.
 
     Args:
         per_seed: ``(seeds,)`` our values.
         reference: The published value.
         margin: Difference that counts as none.
-        alpha: Level of every test.
-        rounding: Largest distance of the published value from the printed one.
 
     Raises:
         BenchmarkError: A margin that is not greater than the rounding: nothing could be equivalent.
@@ -126,22 +124,22 @@ def equivalence(
     values = _seeds(per_seed)
     if not math.isfinite(reference):
         raise ValueError(f"the reference must be finite, got {reference}")
-    if not margin > rounding:
+    if not margin > ROUNDING:
         raise BenchmarkError(
-            f"margin {margin:g}: must be greater than {rounding:g}, what rounding hides of a published value"
+            f"margin {margin:g}: must be greater than {ROUNDING:g}, what rounding hides of a published value"
         )
     count, difference = len(values), float(values.mean()) - reference
     if count == 1:
         return Equivalence("one seed: no verdict", difference, margin, None, None, 1)
     error = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1)) / math.sqrt(count)
     # how far the mean is inside the margin, and how far it is from every value the printed one may stand for
-    inside, outside = margin - rounding - abs(difference), max(abs(difference) - rounding, 0.0)
+    inside, outside = margin - ROUNDING - abs(difference), max(abs(difference) - ROUNDING, 0.0)
     p_equivalent = _tail(inside, error, count - 1)
     p_different = min(1.0, 2 * _tail(outside, error, count - 1))
     verdict: Verdict = "undecided"
-    if p_equivalent < alpha:
+    if p_equivalent < ALPHA:
         verdict = "equivalent"
-    elif p_different < alpha:
+    elif p_different < ALPHA:
         verdict = "different (higher)" if difference > 0 else "different (lower)"
     return Equivalence(verdict, difference, margin, p_equivalent, p_different, count)
 

@@ -47,28 +47,9 @@ class Paired:
     queries: int
 
 
-def paired(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Paired:
-    """Compare two runs; arguments as in :func:`compare_pairs`."""
-    first, second = names
-    runs = {first: a, second: b}
-    return compare_pairs(runs, [names], level=level, resamples=resamples, seed=seed)[0]
-
-
 def compare_pairs(
     runs: Mapping[str, ArrayLike],
     pairs: Sequence[tuple[str, str]] | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> list[Paired]:
     """Compare runs on the same queries, two by two.
 
@@ -78,9 +59,6 @@ def compare_pairs(
         runs: Per run ``(seeds, queries)`` average precision, as stored under ``ap/``. The numbers of seeds
             may differ, the queries must be the same in the same order (:mod:`benchmark.records.comparable`).
         pairs: Names of the runs to compare; every two if not given.
-        level: Coverage of the bootstrap interval.
-        resamples: Bootstrap samples.
-        seed: Of the resampling.
 
     Raises:
         BenchmarkError: Different numbers of queries.
@@ -98,7 +76,7 @@ def compare_pairs(
                 f"{first} has {sizes[first]} queries, {name} has {size}; they must be the same queries"
             )
     differences = np.stack([values[a] - values[b] for a, b in pairs])
-    ends = bootstrap(differences, level=level, resamples=resamples, seed=seed)
+    ends = bootstrap(differences)
     return [
         Paired(a, b, float(row.mean()), float(low), float(high), signed_rank(row), None, differences.shape[1])
         for (a, b), row, (low, high) in zip(pairs, differences, ends, strict=True)

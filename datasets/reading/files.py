@@ -71,8 +71,8 @@ def sha256(path: Path) -> str:
     return _digest(path, hashlib.sha256())
 
 
-def listing(root: Path, depth: int = 2) -> list[Path]:
-    """Files in ``root`` and ``depth`` folder levels below it, the nearest first, else alphabetical.
+def listing(root: Path) -> list[Path]:
+    """Files in ``root`` and two folder levels below it, the nearest first, else alphabetical.
 
     Hidden folders and folders that cannot be read are passed over. A ``root`` that is a file is listed.
     """
@@ -80,7 +80,7 @@ def listing(root: Path, depth: int = 2) -> list[Path]:
         return [root]
     found: list[Path] = []
     level = [root]
-    for remaining in range(depth, -1, -1):
+    for remaining in (2, 1, 0):
         below: list[Path] = []
         for folder in level:
             entries: list[os.DirEntry[str]] = []

@@ -105,11 +105,6 @@ def test_cycle_when_an_unpaired_modality_is_the_largest():
     assert pairs_hold(data, table)
 
 
-def test_file_order_without_seeds():
-    table = cycle_rows(five())
-    assert np.array_equal(table["3d"], np.arange(24) % 7)
-
-
 def test_all_rules_agree_on_paired_data():
     data = five().restrict(("image", "text"))
     tables = [cycle_rows(data, seed_of), class_rows(data, 5)]

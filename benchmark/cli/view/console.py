@@ -23,10 +23,10 @@ def console() -> Console:
     return Console(file=sys.stdout, highlight=False, markup=False)
 
 
-def spread(values: Sequence[float], *, joiner: str = " ") -> str:
+def spread(values: Sequence[float]) -> str:
     """``0.562 ±0.003``: mean and sample standard deviation; the mean alone for one value."""
     mean = f"{fmean(values):.3f}"
-    return mean if len(values) < 2 else f"{mean}{joiner}±{stdev(values):.3f}"
+    return mean if len(values) < 2 else f"{mean} ±{stdev(values):.3f}"
 
 
 def standin_warning(out: Console) -> None:
