@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ METRIC_VERSION: int = 1
 TIE_LIMIT = 0.01
 RECALL_LEVELS = 101
 """Levels of recall, evenly spaced from 0 to 1, of a direction's precision curve."""
+
+Empty = Literal["zero", "skip"]
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,18 @@ class DirectionScores:
     first_scores: Tensor
     precision: Tensor
 
-    def mean(self, measure: str) -> float:
-        """Mean over the queries; one that finds no relevant item within k counts 0."""
+    def mean(self, measure: str, empty: Empty = "zero") -> float:
+        """Mean over the queries.
+
+        Args:
+            measure: One of the measures that were computed.
+            empty: ``zero``: a query that finds no relevant item within k counts 0. ``skip``: it does not
+                count (the multi-label evaluation of the public DRCL code; that code also cuts its "all" at
+                the number of *queries*, which is ``map@K`` with that K).
+        """
         values = self.ap[measure].double()
+        if _check_empty(empty) == "skip":
+            values = values[values > 0]
         return float(values.mean()) if len(values) else 0.0
 
     def warning(self) -> str:
@@ -198,6 +209,74 @@ def expected_random_ap(relevant: Tensor, database: Tensor | int) -> Tensor:
     return torch.where(r > 0, expected, 0)
 
 
+def precision_recall(
+    query: Tensor | None,
+    query_labels: Tensor,
+    database: Tensor | None,
+    database_labels: Tensor,
+    *,
+    empty: Empty = "zero",
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
+    """Precision and recall at every rank, averaged over the queries (the curves of DRCL, Fig. 2).
+
+    Args:
+        query: ``(n_q, d)`` embeddings.
+        query_labels: ``(n_q,)`` class numbers or ``(n_q, C)`` multi-hot rows.
+        database: ``(n_d, d)`` embeddings.
+        database_labels: ``(n_d,)`` or ``(n_d, C)``, as ``query_labels``.
+        empty: Whether a query without a relevant item counts 0 (``zero``) or not at all (``skip``).
+        options: ``similarity``, ``exclude``, ``budget``, ``device`` as in ``evaluate``.
+
+    Returns:
+        Mean precision and mean recall, each ``(n_d,)`` float64 on the CPU.
+    """
+    _check_empty(empty)
+    pair = compare(query, query_labels, database, database_labels, **options)
+    items = pair.size(1)
+    hits = torch.zeros(items + 2, dtype=torch.float64, device=pair.device)
+    shares, counted = torch.zeros_like(hits), 0
+    for block in pair.ranks(0):
+        share = (1 / block.relevant.double().clamp(min=1))[:, None].expand(block.ranks.shape)
+        ranks = block.ranks.flatten()
+        hits += torch.bincount(ranks, minlength=items + 2)
+        shares += torch.bincount(ranks, share.flatten(), minlength=items + 2)
+        counted += _counted(block.relevant, empty)
+    # entry 0 is no rank and the last one holds the filling
+    precision = hits.cumsum(0)[1:-1] / torch.arange(1, items + 1, device=pair.device)
+    recall = shares.cumsum(0)[1:-1]
+    return (precision / max(counted, 1)).cpu(), (recall / max(counted, 1)).cpu()
+
+
+def interpolated_precision(
+    query: Tensor | None,
+    query_labels: Tensor,
+    database: Tensor | None,
+    database_labels: Tensor,
+    *,
+    levels: int = 11,
+    empty: Empty = "zero",
+    **options: Any,
+) -> Tensor:
+    """Interpolated precision at evenly spaced levels of recall from 0 to 1, averaged over the queries.
+
+    The interpolated precision of a query at a level is its largest precision at any recall of at least that
+    level. Arguments as in ``precision_recall``.
+
+    Returns:
+        ``(levels,)`` float64 on the CPU.
+    """
+    _check_empty(empty)
+    if levels < 2:
+        raise BenchmarkError(f"interpolated precision needs at least 2 levels of recall, got {levels}")
+    pair = compare(query, query_labels, database, database_labels, **options)
+    total, counted = torch.zeros(levels, dtype=torch.float64, device=pair.device), 0
+    for block in pair.ranks(0):
+        total += _precision_at_recall(block, levels)
+        counted += _counted(block.relevant, empty)
+    return (total / max(counted, 1)).cpu()
+
+
 def _precision_at_recall(block: Ranks, levels: int) -> Tensor:
     """Interpolated precision at evenly spaced levels of recall, summed over queries: ``(levels,)``."""
     if not block.ranks.shape[1]:  # nothing is relevant to any query
@@ -209,3 +288,13 @@ def _precision_at_recall(block: Ranks, levels: int) -> Tensor:
     # the first hit with hit / relevant >= step / (levels - 1), in integers so that no level is missed
     first = (steps * block.relevant[:, None] + levels - 2) // (levels - 1) - 1
     return best.gather(1, first.clamp_(min=0)).sum(0)
+
+
+def _counted(relevant: Tensor, empty: Empty) -> int:
+    return len(relevant) if empty == "zero" else int((relevant > 0).sum())
+
+
+def _check_empty(empty: Empty) -> Empty:
+    if empty not in {"zero", "skip"}:
+        raise BenchmarkError(f"empty must be 'zero' or 'skip', got {empty!r}")
+    return empty

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.evaluation.metrics import (
-    RECALL_LEVELS,
     DirectionScores,
     evaluate,
     evaluate_one,
     expected_random_ap,
+    interpolated_precision,
     parse_measure,
+    precision_recall,
 )
 from benchmark.evaluation.ranking import _tie_positions
 from tests.metric_vectors import SINGLE, golden
@@ -41,6 +42,12 @@ def slow_ap(hits, k, of_all=False):
             total += found / rank
     divisor = min(k, hits.sum()) if of_all else found
     return total / divisor if divisor else 0.0
+
+
+def slow_curves(all_hits):
+    precision = [np.cumsum(h) / np.arange(1, len(h) + 1) for h in all_hits]
+    recall = [np.cumsum(h) / max(h.sum(), 1) for h in all_hits]
+    return np.mean(precision, axis=0), np.mean(recall, axis=0)
 
 
 def slow_interpolated(hits, levels):
@@ -128,16 +135,23 @@ def test_equals_the_slow_computation(case, k, top, budget):
             np.testing.assert_array_equal(values.numpy(), [*rows[i, best], *[np.nan] * (top - len(best))])
 
 
-@given(cases())
+@given(cases(), st.sampled_from(["zero", "skip"]), st.integers(2, 13))
 @settings(max_examples=60)
-def test_a_directions_curve_equals_the_slow_computation(case):
+def test_curves_equal_the_slow_computation(case, empty, levels):
     scores, labels_a, labels_b, _ = case
     arguments = None, torch.from_numpy(labels_a), None, torch.from_numpy(labels_b)
-    ours = evaluate_one(*arguments, similarity=torch.from_numpy(scores), budget=1).precision
+    options = {"similarity": torch.from_numpy(scores), "empty": empty, "budget": 1}
     relevant = relevance(labels_a, labels_b)
     hits = [relevant[i, slow_order(row)] for i, row in enumerate(scores)]
-    expected = np.mean([slow_interpolated(h, RECALL_LEVELS) for h in hits], axis=0)
-    np.testing.assert_allclose(ours, expected, atol=1e-12)
+    hits = [h for h in hits if empty == "zero" or h.any()] or [np.zeros(scores.shape[1], bool)]
+    precision, recall = slow_curves(hits)
+    ours = precision_recall(*arguments, **options)
+    np.testing.assert_allclose(ours[0], precision, atol=1e-12)
+    np.testing.assert_allclose(ours[1], recall, atol=1e-12)
+    expected = np.mean([slow_interpolated(h, levels) for h in hits], axis=0)
+    np.testing.assert_allclose(
+        interpolated_precision(*arguments, levels=levels, **options), expected, atol=1e-12
+    )
 
 
 # ---- ties ------------------------------------------------------------------------------------------------
@@ -344,11 +358,18 @@ def test_wrong_options_are_refused(options, message):
         evaluate(*golden(SINGLE), **options)
 
 
-def test_both_directions_have_a_curve_and_none_relevant_gives_zeros():
+def test_wrong_curve_options_are_refused():
+    with pytest.raises(BenchmarkError, match="'zero' or 'skip'"):
+        precision_recall(*golden(SINGLE), empty="drop")
+    with pytest.raises(BenchmarkError, match="at least 2"):
+        interpolated_precision(*golden(SINGLE), levels=1)
+
+
+def test_a_directions_curve_is_the_interpolated_precision():
     generator = torch.Generator().manual_seed(3)
     a, b = torch.randn(15, 4, generator=generator), torch.randn(22, 4, generator=generator)
     labels_a, labels_b = torch.arange(15) % 4, torch.arange(22) % 3  # class 3 has nothing relevant
     forth, back = evaluate(a, labels_a, b, labels_b)
-    torch.testing.assert_close(forth.precision, evaluate_one(a, labels_a, b, labels_b).precision)
-    torch.testing.assert_close(back.precision, evaluate_one(b, labels_b, a, labels_a).precision)
+    for found, sides in ((forth, (a, labels_a, b, labels_b)), (back, (b, labels_b, a, labels_a))):
+        torch.testing.assert_close(found.precision, interpolated_precision(*sides, levels=101))
     assert evaluate(a, labels_a, b, labels_a.new_full((22,), 9))[0].precision.eq(0).all()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.io import loadmat
 
-from benchmark.evaluation.metrics import evaluate, evaluate_one
+from benchmark.evaluation.metrics import evaluate, evaluate_one, interpolated_precision, precision_recall
 from tests.metric_vectors import BASE, GOLDEN, MULTI, QUERY, SINGLE, golden
 
 
@@ -44,8 +44,9 @@ def test_golden_table_of_three_modalities(k, device):
 def test_golden_multi_label(k, device):
     query, labels, base, base_labels = golden(MULTI, device)
     scores = evaluate_one(query, labels, base, base_labels, measures=[f"map@{k}"])
-    expected = float(GOLDEN[f"out_ml_fixed_map_{k}_db80_zero"])
-    assert scores.mean(f"map@{k}") == pytest.approx(expected, abs=1e-6)
+    for empty in ("zero", "skip"):
+        expected = float(GOLDEN[f"out_ml_fixed_map_{k}_db80_{empty}"])
+        assert scores.mean(f"map@{k}", empty=empty) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("k", ["all", "50", "5"])
@@ -56,14 +57,23 @@ def test_golden_official_multi_label(k, rows, device):
     measure = f"map@{len(query)}" if k == "all" else f"map@{k}"
     scores = evaluate_one(query, labels, base[:rows], base_labels[:rows], measures=[measure])
     expected = float(GOLDEN[f"out_ml_map_{k}_db{rows}"])
-    found = scores.ap[measure].double()
-    assert found[found > 0].mean().item() == pytest.approx(expected, abs=1e-6)
+    assert scores.mean(measure, empty="skip") == pytest.approx(expected, abs=1e-6)
 
 
-def test_golden_curve(device):
-    """The golden curve has 11 levels of recall, every tenth of ours."""
-    ours = evaluate_one(*golden(SINGLE, device)).precision
-    np.testing.assert_allclose(ours[::10], GOLDEN["out_pr_interp11_zero"], atol=1e-9)
+def test_golden_curves(device):
+    precision, recall = precision_recall(*golden(SINGLE, device))
+    np.testing.assert_allclose(precision, GOLDEN["out_pr_precision_at_rank"], atol=1e-9)
+    np.testing.assert_allclose(recall, GOLDEN["out_pr_recall_at_rank"], atol=1e-9)
+    for empty in ("zero", "skip"):
+        ours = interpolated_precision(*golden(SINGLE, device), empty=empty)
+        np.testing.assert_allclose(ours, GOLDEN[f"out_pr_interp11_{empty}"], atol=1e-9)
+
+
+def test_golden_official_plotting_function(device):
+    query, labels, base, _ = golden(SINGLE, device)
+    precision, recall = precision_recall(query, labels, base[:40], labels)
+    np.testing.assert_allclose(precision, GOLDEN["out_pr_official_precision_square"], atol=1e-6)
+    np.testing.assert_allclose(recall, GOLDEN["out_pr_official_recall_square"], atol=1e-6)
 
 
 def test_golden_chance(device):
@@ -91,5 +101,9 @@ def test_published_drcl_outputs(data_folder):
     assert results["i2t"].warning()  # 25 pairs of duplicates
     reference = np.load(folder / "pr_reference.npz")
     for direction, (query, base) in {"i2t": features, "t2i": features[::-1]}.items():
-        ours = evaluate_one(query, labels, base, labels).precision
-        np.testing.assert_allclose(ours, reference[f"{direction}_interp101"], atol=2e-3)
+        precision, recall = precision_recall(query, labels, base, labels)
+        np.testing.assert_allclose(precision, reference[f"{direction}_precision_at_rank"], atol=2e-3)
+        np.testing.assert_allclose(recall, reference[f"{direction}_recall_at_rank"], atol=2e-3)
+        for levels in (11, 101):
+            ours = interpolated_precision(query, labels, base, labels, levels=levels)
+            np.testing.assert_allclose(ours, reference[f"{direction}_interp{levels}"], atol=2e-3)
