@@ -31,7 +31,7 @@ squared distance (``true_distance`` has them), ||V - W||_F over the batch and no
 epoch dropped.
 
 Where this differs from the public code:
-- tuples come in a new order every epoch (there: in the order of the files, or shuffled once); ``reshuffle``
+- tuples come in a new order every epoch (there: in the order of the files, or shuffled once); ``shuffle``
   off serves them in the order of the files;
 - an item without negatives in its batch is left out of the hinges; the public code then takes one of the same
   class, possibly the anchor, and does so too where all cosines of other classes are negative;
@@ -47,13 +47,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Config, Count, Weight, Widths
+from benchmark.core.config import Count, Weight, Widths
 from benchmark.core.data import Split
 from benchmark.core.method import RunContext
 from benchmark.core.registry import method
@@ -61,37 +60,28 @@ from benchmark.evaluation.similarity import product
 from benchmark.training import Batch, Model, Objective, Phase, Sampler, Terms, TupleSampler
 
 from .blocks.base import PairScoring
-from .blocks.layers import reverse_gradient, unit_rows
+from .blocks.config import JointConfig
+from .blocks.layers import Stack, glorot, reverse_gradient, unit_rows
 from .blocks.losses import cross_entropy, shares_label
 
 Pair = tuple[Tensor, Tensor]
 PROJECTORS = ("image.", "text.")
 
 
-class ACMRConfig(Config):
-    """Hyper-parameters.
+class ACMRConfig(JointConfig):
+    """Hyper-parameters, beside those of :class:`JointConfig`.
 
     Attributes:
-        hidden_image: Widths of the image projector's hidden layers.
-        hidden_text: Widths of the text projector's hidden layers.
+        hidden_image, hidden_text: Widths of the projectors' hidden layers.
         dim: Embedding width d.
         hidden_domain: Widths of the modality classifier's inner layers, which are linear.
         embedding_loss: Which L_emb.
         update: How the terms move the parts.
         train_classifier: Whether ``split`` moves the label classifier too; the other updates always do.
-        label_weight: a.
-        similar_weight: b; contrastive and paper.
-        dissimilar_weight: c; contrastive and paper.
-        positive_weight: s; triplet.
-        margin: m.
-        decay: r; paper.
-        true_distance: Whether D_ij is the squared distance; contrastive.
-        epochs: Number of epochs.
-        batch: Batch size.
-        lr: Learning rate.
-        betas: Adam's decay rates.
-        reshuffle: Whether every epoch serves the tuples in a new order.
-        select: Epoch kept: the ``last``, or the one with the best validation MAP (``val``).
+        label_weight, similar_weight, dissimilar_weight: a, b and c.
+        positive_weight, margin, decay: s, m and r.
+        true_distance: Whether D_ij is the squared distance.
+        shuffle: Fresh order of the pairs every epoch, or that of the files.
     """
 
     hidden_image: Widths
@@ -108,21 +98,7 @@ class ACMRConfig(Config):
     margin: Weight
     decay: Weight
     true_distance: bool
-    epochs: Count
-    batch: Count
-    lr: Weight
-    betas: Betas
-    reshuffle: bool
-    select: Literal["last", "val"]
-
-
-def stack(*widths: int, tanh: bool = False) -> nn.Sequential:
-    """Linear layers started uniform as Glorot and Bengio propose, biases 0; tanh behind each, or nothing."""
-    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
-    for layer in layers:
-        nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(*(part for layer in layers for part in ((layer, nn.Tanh()) if tanh else (layer,))))
+    shuffle: bool
 
 
 class ACMRNet(nn.Module):
@@ -130,10 +106,10 @@ class ACMRNet(nn.Module):
 
     def __init__(self, config: ACMRConfig, image: int, text: int, classes: int) -> None:
         super().__init__()
-        self.image = stack(image, *config.hidden_image, config.dim, tanh=True)
-        self.text = stack(text, *config.hidden_text, config.dim, tanh=True)
-        self.label = stack(config.dim, classes)
-        self.domain = stack(config.dim, *config.hidden_domain, 2)
+        self.image = glorot(Stack((image, *config.hidden_image, config.dim), torch.tanh))
+        self.text = glorot(Stack((text, *config.hidden_text, config.dim), torch.tanh))
+        self.label = glorot(Stack((config.dim, classes), None))
+        self.domain = glorot(Stack((config.dim, *config.hidden_domain, 2), None))
 
 
 def norm(x: Tensor, dim: int | None = None) -> Tensor:
@@ -197,8 +173,7 @@ def embedding_terms(
     label = cross_entropy(logits[0], labels[0]) + cross_entropy(logits[1], labels[1])
     different = ~shares_label(*labels)
     if config.embedding_loss == "contrastive":
-        similar = norm(v - w)
-        dissimilar = dissimilarity(v, w, different, m, config.true_distance)
+        similar, dissimilar = norm(v - w), dissimilarity(v, w, different, m, config.true_distance)
         rest = b * similar + c * dissimilar
         parts = {"similar": similar, "dissimilar": dissimilar}
     else:
@@ -250,8 +225,22 @@ class ACMR(PairScoring):
 
     def sampler(self, train: Split, run: RunContext) -> TupleSampler:
         """Pairs, in batches of one size."""
-        batch, shuffle = self.config.batch, self.config.reshuffle
-        return TupleSampler(train, run, batch, keep_remainder=False, shuffle=shuffle)
+        config = self.config
+        return TupleSampler(train, run, config.batch, keep_remainder=False, shuffle=config.shuffle)
+
+    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
+        """What a step minimises, in update order; see the module's docstring."""
+        del net
+        if self.config.update == "alternate":
+            steps = (self.loss, (*PROJECTORS, "label.")), (self.adversary, ("domain.",))
+            return tuple(Objective(loss, self.optimizer(), moved) for loss, moved in steps)
+        frozen = self.config.update == "split" and not self.config.train_classifier
+        return (Objective(self.loss, self.optimizer(), (*PROJECTORS, "domain.") if frozen else ()),)
+
+    def phase(self, net: nn.Module, sampler: Sampler) -> Phase:
+        """All training, with lambda of every epoch."""
+        epochs = self.config.epochs
+        return replace(super().phase(net, sampler), schedule=lambda e: {"reversal": reversal(e, epochs)})
 
     def loss(self, model: Model, batch: Batch) -> Terms:
         """L_emb, with what ``update`` makes of L_dom."""
@@ -274,20 +263,6 @@ class ACMR(PairScoring):
         v, w = model.image(batch.x["image"]), model.text(batch.x["text"])
         domain = domain_loss(model.domain(v), model.domain(w))
         return {"domain": domain, "total": domain}
-
-    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
-        """What a step minimises, in update order; see the module's docstring."""
-        del net
-        if self.config.update == "alternate":
-            steps = (self.loss, (*PROJECTORS, "label.")), (self.adversary, ("domain.",))
-            return tuple(Objective(loss, self.optimizer(), moved) for loss, moved in steps)
-        frozen = self.config.update == "split" and not self.config.train_classifier
-        return (Objective(self.loss, self.optimizer(), (*PROJECTORS, "domain.") if frozen else ()),)
-
-    def phase(self, net: nn.Module, sampler: Sampler) -> Phase:
-        """All training, with lambda of every epoch."""
-        epochs = self.config.epochs
-        return replace(super().phase(net, sampler), schedule=lambda e: {"reversal": reversal(e, epochs)})
 
     def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
         """Embeddings of images, v, or of texts, w."""

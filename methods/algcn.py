@@ -37,13 +37,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Config, Count, Share, Weight
+from benchmark.core.config import Count, Share, Weight
 from benchmark.core.data import Split
 from benchmark.core.method import RunContext
 from benchmark.core.registry import method
 from benchmark.training import Adam, Batch, Group, Model, Objective, Params, Terms
 
 from .blocks.base import Joint
+from .blocks.config import JointConfig
 from .blocks.graph import (
     LabelNet,
     Threshold,
@@ -57,18 +58,14 @@ from .blocks.layers import uniform
 from .blocks.losses import common_space_likelihood
 
 
-class ALGCNConfig(Config):
-    """Hyper-parameters.
+class ALGCNConfig(JointConfig):
+    """Hyper-parameters, beside those of :class:`JointConfig`.
 
     Attributes:
         dim: Embedding width, also that of the graph layers.
         node_dim: Width of the node features.
         layers: Graph layers.
-        epochs: Passes over the pairs.
-        batch: Pairs per step; the last, smaller batch is served.
-        lr: Learning rate.
         lr_edges: Learning rate of B.
-        betas: Adam's decay rates.
         alpha: Weight of J2.
         gamma: Weight of B in the graph.
         threshold: Share of a class's items from which another class is its neighbour.
@@ -77,17 +74,12 @@ class ALGCNConfig(Config):
         negatives: ``sampled`` masks, or the ``expected`` target: the same expected gradient, no randomness.
         condition: What the counts of the static edges divide, see ``static_graph``.
         node_features: Where the classes start: U[0, 1) or N(0, 1).
-        select: Epoch kept: best validation ``map``, or the ``last``.
     """
 
     dim: Count
     node_dim: Count
     layers: Count
-    epochs: Count
-    batch: Count
-    lr: Weight
     lr_edges: Weight
-    betas: Betas
     alpha: Weight
     gamma: Weight
     threshold: Threshold
@@ -96,7 +88,6 @@ class ALGCNConfig(Config):
     negatives: Literal["sampled", "expected"]
     condition: Literal["column", "row"]
     node_features: Literal["learned_uniform", "learned_normal"]
-    select: Literal["map", "last"]
 
 
 class ALGCNNet(nn.Module):
@@ -190,17 +181,17 @@ class ALGCN(Joint):
         nodes = random_nodes(self.config.node_features, train.classes, self.config.node_dim)
         return ALGCNNet({m.name: m.dim for m in train}, nodes, self.config)
 
-    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
-        """J for everything, with a learning rate of its own for B."""
-        del net
-        edges = Group(("edges",), Adam(self.config.lr_edges, self.config.betas))
-        return (Objective(self.loss, self.optimizer(), groups=(edges,)),)
-
     def constants(self, train: Split, start: Params, run: RunContext) -> Params:
         """A, the same for all replicas."""
         del start
         static = label_graph(train, run, self.config.threshold, self.config.condition)
         return {"static": static.to(run.dtype).expand(len(run.seeds), *static.shape)}
+
+    def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
+        """J for everything, with a learning rate of its own for B."""
+        del net
+        edges = Group(("edges",), Adam(self.config.lr_edges, self.config.betas))
+        return (Objective(self.loss, self.optimizer(), groups=(edges,)),)
 
     def loss(self, model: Model, batch: Batch) -> Terms:
         """J of one batch."""

@@ -49,7 +49,7 @@ from scipy.sparse import csr_array, diags_array, eye_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from benchmark.core.config import Bounds, Config, Count, Share
+from benchmark.core.config import Bounds, Config, Count, Part
 from benchmark.core.data import Split
 from benchmark.core.method import FitLog, Method, Retriever, RunContext
 from benchmark.core.registry import method
@@ -67,7 +67,7 @@ class CMCPConfig(Config):
     """Hyper-parameters.
 
     Attributes:
-        alpha: Share of the neighbours in every step of propagation, below 1.
+        alpha: Share of the neighbours in every step of propagation.
         k: Neighbours per row; all others where there are fewer.
         tolerance: Propagation ends when no entry changes by more.
         constant_features: Columns constant in training: ``drop``, or ``as_published``.
@@ -75,16 +75,11 @@ class CMCPConfig(Config):
             row.
     """
 
-    alpha: Share
+    alpha: Part
     k: Count
     tolerance: Annotated[float, Bounds(0, 1, open=True)]
     constant_features: Literal["drop", "as_published"]
     self_match: Literal["row", "first"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.alpha == 1:
-            raise ValueError("alpha must be below 1; got 1")
 
 
 def znorm(x: Tensor, train: int, constant_features: str = "drop") -> Tensor:

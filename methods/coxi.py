@@ -33,33 +33,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Config, Count, Share, Weight, Widths
+from benchmark.core.config import Count, Least, Part, Share, Weight, Widths
 from benchmark.core.data import Split
 from benchmark.core.registry import method
 from benchmark.training import SGD, Adam, Batch, Group, Model, Objective, Terms
 
 from .blocks.base import Joint
+from .blocks.config import JointConfig
 from .blocks.layers import dropout, unit_rows
 from .blocks.losses import cross_entropy
 
 PROXY_SCALE = 1 / 8
 
 
-class COXIConfig(Config):
-    """Hyper-parameters.
+class COXIConfig(JointConfig):
+    """Hyper-parameters, beside those of :class:`JointConfig`.
 
     Attributes:
         hidden: Widths of the layers before the embedding; all but the last with ReLU and dropout.
         dim: Embedding width.
-        epochs: Epochs.
-        batch: Pairs per batch.
-        lr: Learning rate of the network.
-        betas: Adam's decay rates.
         weight_decay: On the network.
         lr_proxies: Learning rate of the proxies.
         proxy_optimizer: ``sgd`` without momentum, or ``adam``, which moves them for real; neither decays.
@@ -71,19 +68,14 @@ class COXIConfig(Config):
         scale: Of the cosines.
         smoothing: Share of the label that goes to the other classes.
         share_third_layer: Whether the modalities share the last layer of ``hidden``.
-        select: Epoch kept: best validation ``map``, or the ``last``.
     """
 
-    hidden: Widths
+    hidden: Annotated[Widths, Least(2)]
     dim: Count
-    epochs: Count
-    batch: Count
-    lr: Weight
-    betas: Betas
     weight_decay: Weight
     lr_proxies: Weight
     proxy_optimizer: Literal["sgd", "adam"]
-    dropout: Share
+    dropout: Part
     alpha: Weight
     beta: Weight
     gamma: Weight
@@ -91,14 +83,6 @@ class COXIConfig(Config):
     scale: float
     smoothing: Share
     share_third_layer: bool
-    select: Literal["map", "last"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.hidden) < 2:
-            raise ValueError("hidden must name two layers at least")
-        if self.dropout == 1:
-            raise ValueError("dropout must be below 1")
 
 
 class Encoder(nn.Module):
@@ -200,13 +184,16 @@ class COXI(Joint):
         """Encoder, classifier and proxies."""
         return COXINet({m.name: m.dim for m in train}, self.config, train.classes)
 
+    def optimizer(self) -> Adam:
+        """With coupled weight decay."""
+        return Adam(self.config.lr, self.config.betas, weight_decay=self.config.weight_decay)
+
     def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
         """L, with an optimiser for the network and one for the proxies."""
         del net
         config, rate = self.config, self.config.lr_proxies
         of_proxies = SGD(rate) if config.proxy_optimizer == "sgd" else Adam(rate, config.betas)
-        network = Adam(config.lr, config.betas, weight_decay=config.weight_decay)
-        return (Objective(self.loss, network, groups=(Group(("proxies",), of_proxies),)),)
+        return (Objective(self.loss, self.optimizer(), groups=(Group(("proxies",), of_proxies),)),)
 
     def loss(self, model: Model, batch: Batch) -> Terms:
         """L of one batch."""

@@ -28,29 +28,19 @@ because modalities train one after the other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Count, Positive, Rates, Share, Weight, Widths
+from benchmark.core.config import Least, Positive, Share, Weight, Widths
 from benchmark.core.data import Split
 from benchmark.core.method import FitLog, RunContext
 from benchmark.core.registry import method
-from benchmark.training import (
-    Adam,
-    Batch,
-    Model,
-    Params,
-    Phase,
-    RowSampler,
-    Sampler,
-    Select,
-    Terms,
-    train_phase,
-)
+from benchmark.training import Batch, Model, Params, Phase, RowSampler, Sampler, Select, Terms, train_phase
 
 from .blocks.layers import UnitMLP
 from .blocks.losses import generalized_cross_entropy, log_label_mass
@@ -58,17 +48,16 @@ from .blocks.prior import PriorConfig, PriorHost, SPLConfig
 
 
 class DRCLConfig(PriorConfig):
-    """Hyper-parameters, beside those of :class:`PriorConfig`; ``prior="orthogonal"`` is ablation 1.
+    """Hyper-parameters, beside those of :class:`PriorConfig`: ``epochs`` are those of SPL and again of RSC.
+
+    ``prior="orthogonal"`` is ablation 1.
 
     Attributes:
         hidden: Widths of the encoder's hidden layers.
-        epochs: Epochs of SPL and of RSC, per modality.
-        batch: Batch size; a smaller modality is served whole.
         lr_spl: Learning rate of SPL.
         lr: Learning rate of RSC per modality; ``default`` for those not named. 0 means: try every value of
             ``lr_grid`` and keep the one with the largest label mass on the validation rows.
         lr_grid: Learning rates tried where ``lr`` is 0.
-        betas: Adam's decay rates.
         alpha, beta, eta: Weights of J_D, J_MSE and J_L.
         mix: Share lambda of a row's own features and labels in FA; 1 switches FA off.
         mixup: Where FA mixes: ``embedding`` (the paper) or ``input`` (ablation 11).
@@ -82,12 +71,9 @@ class DRCLConfig(PriorConfig):
     """
 
     hidden: Widths
-    epochs: Count
-    batch: Count
     lr_spl: Weight
-    lr: Rates
-    lr_grid: tuple[Positive, ...]
-    betas: Betas
+    lr: Mapping[str, Weight]
+    lr_grid: Annotated[tuple[Positive, ...], Least(1)]
     alpha: Weight
     beta: Weight
     eta: Weight
@@ -99,11 +85,6 @@ class DRCLConfig(PriorConfig):
     spl_q0: Literal["skip", "ce"]
     spl_snapshot: Literal["last", "best"]
     select: Literal["loss", "loss_q1", "last"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.lr_grid:
-            raise ValueError("lr_grid must name a learning rate")
 
 
 def augment(x: Tensor, order: Tensor, share: float) -> Tensor:
@@ -183,16 +164,9 @@ class DRCL(PriorHost):
     def spl(self) -> SPLConfig:
         """Stage 1 shares what it can with stage 2."""
         config = self.config
+        same = {name: getattr(config, name) for name in ("hidden", "epochs", "batch", "betas", "q_step")}
         return SPLConfig(
-            hidden=config.hidden,
-            epochs=config.epochs,
-            batch=config.batch,
-            lr=config.lr_spl,
-            betas=config.betas,
-            q_step=config.q_step,
-            q0=config.spl_q0,
-            snapshot=config.spl_snapshot,
-            seed=config.prior_seed,
+            **same, lr=config.lr_spl, q0=config.spl_q0, snapshot=config.spl_snapshot, seed=config.prior_seed
         )
 
     def shared(self, train: Split, run: RunContext, log: FitLog) -> Params:
@@ -246,7 +220,7 @@ class DRCL(PriorHost):
         (objective,) = phase.objectives
         tried = []
         for rate in self.config.lr_grid:
-            moved = replace(objective, optimizer=Adam(rate, self.config.betas))
+            moved = replace(objective, optimizer=replace(objective.optimizer, lr=rate))
             named = replace(phase, name=f"{phase.name}/lr={rate:g}", stream=phase.name, objectives=(moved,))
             tried.append(train_phase(named, start, run, log))
         quality = [[done.history["val/quality"][e][r] for r, e in enumerate(done.epochs)] for done in tried]

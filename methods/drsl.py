@@ -22,7 +22,7 @@ epoch.
 Where this differs from the public code:
 - a last batch of a single tuple is dropped (there: batch normalisation fails);
 - items with several labels count as of one class if they share any (there: one label per item);
-- ``select = "val"`` keeps the epoch with the best validation MAP, and ``sampler = "independent"`` serves
+- ``select="map"`` keeps the epoch with the best validation MAP, and ``sampler="independent"`` serves
   images and texts that need not be paired; neither is in the public code.
 """
 
@@ -36,13 +36,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from benchmark.core.config import Betas, Bounds, Config, Count, Weight, Widths
+from benchmark.core.config import Bounds, Count, Least, Weight, Widths
 from benchmark.core.data import Split
 from benchmark.core.method import RunContext
 from benchmark.core.registry import method
 from benchmark.training import STATE, Adam, Batch, IndependentSampler, Model, Objective, Terms, TupleSampler
 
 from .blocks.base import PairScoring
+from .blocks.config import JointConfig
 from .blocks.layers import BatchNorm
 from .blocks.losses import shares_label
 
@@ -53,41 +54,28 @@ ROWS = 4096
 """Rows that get their features at once."""
 
 
-class DRSLConfig(Config):
-    """Hyper-parameters.
+class DRSLConfig(JointConfig):
+    """Hyper-parameters, beside those of :class:`JointConfig`.
 
     Attributes:
         hidden: Widths of the hidden layers of both feature networks.
         features: Width of the features that are compared.
         relation: Widths of the relation network's hidden layers, one at least.
-        epochs: Number of epochs.
         batch: Tuples per batch; the relation network sees its square.
-        lr: Learning rate before the first decay.
         decay: Factor of the learning rate per epoch, the first included.
-        betas: Adam's decay rates.
         weight_decay: Coupled, on all parameters.
         reduction: What the sum of squares is divided by: ``batch`` (n) or ``pairs`` (n^2).
         sampler: ``tuples`` of one class, or ``independent`` batches of images and of texts.
-        select: Epoch kept: the ``last``, or the one with the best validation MAP (``val``).
     """
 
     hidden: Widths
     features: Count
-    relation: Widths
-    epochs: Count
+    relation: Annotated[Widths, Least(1)]
     batch: Annotated[int, Bounds(2)]
-    lr: Weight
     decay: Weight
-    betas: Betas
     weight_decay: Weight
     reduction: Literal["batch", "pairs"]
     sampler: Literal["tuples", "independent"]
-    select: Literal["last", "val"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.relation:
-            raise ValueError("relation must name at least one hidden layer")
 
 
 class PairNorm(BatchNorm):

@@ -34,45 +34,36 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Config, Count, Weight
+from benchmark.core.config import Count, Weight
 from benchmark.core.data import Split
 from benchmark.core.method import RunContext
 from benchmark.core.registry import method
 from benchmark.training import Batch, Model, Terms, TupleSampler
 
 from .blocks.base import Joint
+from .blocks.config import JointConfig
 from .blocks.losses import common_space_likelihood
 from .blocks.two_branch import TwoBranch
 
 
-class DSCMRConfig(Config):
-    """Hyper-parameters.
+class DSCMRConfig(JointConfig):
+    """Hyper-parameters, beside those of :class:`JointConfig`.
 
     Attributes:
         hidden: Width of the hidden layers.
         dim: Width of the common space.
-        epochs: Epochs.
-        batch: Pairs per batch.
-        lr: Learning rate.
-        betas: Adam's decay rates.
         alpha: Weight of J2.
         beta: Weight of J3.
         norm: ``row``: mean of row norms; ``frobenius``: norm of the matrix divided by the number of rows.
         shuffle: Fresh order of the pairs every epoch, or that of the files.
-        select: Epoch kept: best validation ``map``, or the ``last``.
     """
 
     hidden: Count
     dim: Count
-    epochs: Count
-    batch: Count
-    lr: Weight
-    betas: Betas
     alpha: Weight
     beta: Weight
     norm: Literal["row", "frobenius"]
     shuffle: bool
-    select: Literal["map", "last"]
 
 
 class DSCMRNet(nn.Module):

@@ -49,7 +49,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Config, Count, Positive, Weight, Whole, Widths
+from benchmark.core.config import Count, Positive, Weight, Whole, Widths
 from benchmark.core.data import Split
 from benchmark.core.method import RunContext, derive_seed
 from benchmark.core.registry import method
@@ -57,6 +57,7 @@ from benchmark.training import STATE, Batch, Model, Params, Phase, Sampler, Term
 
 from .blocks.adversarial import Block, Pass, adversarial_loss, judged
 from .blocks.base import Joint
+from .blocks.config import JointConfig
 from .blocks.graph import (
     LabelNet,
     Threshold,
@@ -76,8 +77,8 @@ IMAGE_KINDS = ("image", "video", "3d")
 """Modalities that are decoded as images are; all others as texts."""
 
 
-class GNN4CMRConfig(Config):
-    """Hyper-parameters.
+class GNN4CMRConfig(JointConfig):
+    """Hyper-parameters, beside those of :class:`JointConfig`.
 
     Attributes:
         model: ``p_gnn`` or ``i_gnn``.
@@ -90,11 +91,7 @@ class GNN4CMRConfig(Config):
         decoder_image: Width of the hidden layer of decoders for image, video and 3d.
         decoder_text: Width of the hidden layer of the other decoders.
         disc_shares: Feature width by width of a discriminator's hidden layers.
-        epochs: Passes over the pairs.
         min_updates: Where ``epochs`` passes have fewer updates than this, there are more passes.
-        batch: Pairs per step; the last, smaller batch is served unless it is a single pair.
-        lr: Learning rate.
-        betas: Adam's decay rates.
         alpha: Weight of J_cls.
         beta: Weight of J_adv.
         tau: Temperature of J_con.
@@ -102,7 +99,6 @@ class GNN4CMRConfig(Config):
         spread: Factor of the logits in its denominators.
         label_sim: Weights of positives of several labels: ``binary`` (any shared), or ``jaccard``.
         threshold: Share of a class's items, or cosine in ``i_gnn``, from which another is its neighbour.
-        select: Epoch kept: best validation ``map``, or the ``last``.
     """
 
     model: Literal["p_gnn", "i_gnn"]
@@ -114,11 +110,7 @@ class GNN4CMRConfig(Config):
     decoder_image: Count
     decoder_text: Count
     disc_shares: Widths
-    epochs: Count
     min_updates: Whole
-    batch: Count
-    lr: Weight
-    betas: Betas
     alpha: Weight
     beta: Weight
     tau: Positive
@@ -126,7 +118,6 @@ class GNN4CMRConfig(Config):
     spread: Positive
     label_sim: Literal["binary", "jaccard"]
     threshold: Threshold
-    select: Literal["map", "last"]
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ Where this differs from the public code:
   (``mda_rank="official"``: the code's rule in the precision of the run, 0 where no eigenvalue is positive);
 - the solver's fallback, a larger eta where S_w is not positive definite, leaves S_w itself alone;
 - phi has slope 1 at 0 (in the code 0, by automatic differentiation of the sign and the absolute value);
-- ``sampling="independent"`` draws one permutation per modality (there one per number of rows), and all
+- ``sampler="independent"`` draws one permutation per modality (there one per number of rows), and all
   modalities have a short last batch where the smallest has one;
 - text is a vector here, so it gets the dense encoder as every modality (there a convolutional network where
   a dataset comes with word vectors);
@@ -35,52 +35,43 @@ entropy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Config, Count, Positive, Weight, Whole, Widths
+from benchmark.core.config import Count, Positive, Weight, Whole, Widths
 from benchmark.core.data import Split
-from benchmark.core.method import FitLog, Retriever, RunContext
+from benchmark.core.method import RunContext
 from benchmark.core.registry import method
-from benchmark.training import Batch, IndependentSampler, Model, Objective, Terms, TupleSampler
+from benchmark.training import Batch, IndependentSampler, Model, Objective, Sampler, Terms, TupleSampler
 
 from .blocks.base import Joint
+from .blocks.config import JointConfig
 from .blocks.eigen import generalized_eigenvalues
 from .blocks.layers import MLP
 
 
-class MANConfig(Config):
-    """Hyper-parameters.
+class MANConfig(JointConfig):
+    """Hyper-parameters, beside those of :class:`JointConfig`.
 
     Attributes:
         hidden: Widths of the hidden layers of every encoder.
         dim: Embedding width; 0: as many as classes.
         discriminator: Width of the discriminator's hidden layer.
-        epochs: Passes over the training data.
-        batch: Rows per modality and step.
-        lr: Learning rate of encoders and discriminator.
-        betas: Adam's decay rates.
         eta: Added to the diagonal of the scatter within classes.
         fisher_beta: Weight of the discriminant term.
         mda_rank: How many eigenvalues count: ``guard`` or ``official``, see the module's docstring.
-        sampling: ``tuples``, or ``independent`` batches of every modality.
-        select: Epoch kept: the highest validation ``map``, or the ``last``.
+        sampler: ``tuples``, or ``independent`` batches of every modality.
     """
 
     hidden: Widths
     dim: Whole
     discriminator: Count
-    epochs: Count
-    batch: Count
-    lr: Weight
-    betas: Betas
     eta: Positive
     fisher_beta: Weight
     mda_rank: Literal["guard", "official"]
-    sampling: Literal["tuples", "independent"]
-    select: Literal["map", "last"]
+    sampler: Literal["tuples", "independent"]
 
 
 class AdversarialNet(nn.Module):
@@ -186,7 +177,7 @@ class MAN(Joint):
 
     def sampler(self, train: Split, run: RunContext) -> TupleSampler | IndependentSampler:
         """Tuples, or a batch of every modality by itself."""
-        serve = TupleSampler if self.config.sampling == "tuples" else IndependentSampler
+        serve = TupleSampler if self.config.sampler == "tuples" else IndependentSampler
         return serve(train, run, self.config.batch)
 
     def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
@@ -197,15 +188,14 @@ class MAN(Joint):
             Objective(self.loss, self.optimizer(), ("encoders.",)),
         )
 
+    def notes(self, train: Split, sampler: Sampler) -> dict[str, Any]:
+        """How many classes a batch is expected to hold: where some lack, ``mda_rank`` matters."""
+        labels = torch.from_numpy(train.label_matrix(train.names[0]))
+        return {"classes_per_batch": expected_classes(labels, sampler.sizes[0])}
+
     def encode(self, model: Model, batch: Batch) -> list[Tensor]:
         """The rows z of every modality, ``(B_v, d)``."""
         return [self.embed(model, name, x) for name, x in batch.x.items()]
-
-    def discriminator_loss(self, model: Model, batch: Batch) -> Terms:
-        """L_D of one batch."""
-        z = self.encode(model.detached(), batch)
-        errors = modality_errors(model.discriminator, z, fooled=False)
-        return {"total": errors.sum(), "discriminator": errors.sum()}
 
     def loss(self, model: Model, batch: Batch) -> Terms:
         """What the encoders minimise on one batch."""
@@ -215,13 +205,13 @@ class MAN(Joint):
         total = adversarial + self.config.fisher_beta * fisher
         return {"total": total, "adversarial": adversarial, "discriminant": fisher}
 
+    def discriminator_loss(self, model: Model, batch: Batch) -> Terms:
+        """L_D of one batch."""
+        z = self.encode(model.detached(), batch)
+        errors = modality_errors(model.discriminator, z, fooled=False)
+        return {"total": errors.sum(), "discriminator": errors.sum()}
+
     def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
         """z, as the encoder gives it."""
         found: Tensor = model.encoders[modality](x)
         return found
-
-    def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
-        """Also notes how many classes a batch is expected to hold: where some lack, ``mda_rank`` matters."""
-        served = self.sampler(train, RunContext())  # shares the memory of the split
-        log.notes["classes_per_batch"] = expected_classes(served.labels[train.names[0]], served.sizes[0])
-        return super().fit(train, val, run, log)

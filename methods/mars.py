@@ -36,20 +36,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Count, Rates, Weight, Widths
+from benchmark.core.config import Rates, Weight, Widths
 from benchmark.core.data import Split
 from benchmark.core.method import FitLog, Retriever, RunContext, derive_seed
 from benchmark.core.registry import method
 from benchmark.training import Batch, Model, Params, Phase, RowSampler, Sampler, Select, Terms, build_replicas
 
-from .blocks.base import check_rates, separate_retrievers
-from .blocks.joint import split_tensors
-from .blocks.layers import MLP, part_of, unit_rows
+from .blocks.base import separate_retrievers
+from .blocks.layers import MLP, Stack, part_of, unit_rows
 from .blocks.losses import cross_entropy, labelled_mean, pair_likelihood
 from .blocks.prior import PriorConfig, PriorHost, SPLConfig
 
@@ -60,11 +58,8 @@ class MARSConfig(PriorConfig):
     Attributes:
         trunk: Widths of the data network's hidden layers.
         label_hidden: Widths of the label network's hidden layers.
-        epochs: Epochs per modality.
-        batch: Batch size; a smaller modality is served whole.
         lr: Learning rate per modality; ``default`` for those not named. The first modality's is also the
             label network's.
-        betas: Adam's decay rates.
         alpha1, beta1: Weights of L_c and L_e for the first modality.
         alpha2, beta2: The same for later ones.
         select: Epoch kept: the ``last``, or the ``best`` validation pair term (L_ld, then L_dd).
@@ -73,20 +68,13 @@ class MARSConfig(PriorConfig):
 
     trunk: Widths
     label_hidden: Widths
-    epochs: Count
-    batch: Count
     lr: Rates
-    betas: Betas
     alpha1: Weight
     beta1: Weight
     alpha2: Weight
     beta2: Weight
     select: Literal["last", "best"]
     spl: SPLConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rates(self.lr)
 
 
 class DataNetwork(nn.Module):
@@ -103,7 +91,7 @@ class DataNetwork(nn.Module):
     def __init__(self, width: int, trunk: Sequence[int], d: int) -> None:
         super().__init__()
         sizes = [width, *trunk]
-        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.trunk = Stack(sizes)
         self.shared = nn.Linear(sizes[-1], d, bias=False)
         self.exclusive = nn.Linear(sizes[-1], d, bias=False)
         for head in (self.shared, self.exclusive):
@@ -111,8 +99,7 @@ class DataNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., D)`` features to the unit rows s and e, ``(..., d)`` each."""
-        for layer in self.trunk:
-            x = layer(x).relu()
+        x = self.trunk(x)
         return unit_rows(self.shared(x)), unit_rows(self.exclusive(x))
 
 
@@ -235,10 +222,7 @@ class MARS(PriorHost):
         for name in order:
             data_net, data = self.start(train, name, run)
             net = Networks(label_net, data_net, first=name == order[0])
-            sampler = self.sampler(*split_tensors(train, name, run), name)
-            phase = self.phase(net, sampler, split_tensors(val, name, run), name)
-            start = {f"label.{n}": p for n, p in label.items()} | {f"data.{n}": p for n, p in data.items()}
-            params = self.trained(replace(phase, constants=shared), start, run, log)
-            label = part_of(params, "label.") or label
-            trained[name] = net, params
+            params = {f"label.{n}": p for n, p in label.items()} | {f"data.{n}": p for n, p in data.items()}
+            trained[name] = self.fit_modality(name, (net, params), shared, train, val, run, log)
+            label = part_of(trained[name][1], "label.") or label
         return separate_retrievers(self.embed, trained)

@@ -23,14 +23,14 @@ the reported numbers: image-text above chance, everything else at chance. Everyt
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.core import pairing
-from benchmark.core.config import Config, Count, Weight
+from benchmark.core.config import Config, Count, Least, Weight
 from benchmark.core.data import Split
 from benchmark.core.method import FitLog, Method, Retriever, RunContext, derive_seed
 from benchmark.core.registry import method
@@ -52,13 +52,8 @@ class MCCAConfig(Config):
     """
 
     select: Literal["validation", "off"]
-    kappa: tuple[Weight, ...]
-    k: tuple[Count, ...]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.kappa or not self.k:
-            raise ValueError("kappa and k must name at least one value")
+    kappa: Annotated[tuple[Weight, ...], Least(1)]
+    k: Annotated[tuple[Count, ...], Least(1)]
 
     def grid(self) -> tuple[tuple[float, ...], tuple[int, ...]]:
         """Ridges and numbers of components to try; one of each if selection is off."""

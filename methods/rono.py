@@ -43,13 +43,14 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Bounds, Config, Count, Positive, Rates, Share, Weight, Whole
+from benchmark.core.config import Bounds, Count, Positive, Rates, Share, Weight, Whole
 from benchmark.core.data import Split
 from benchmark.core.method import RunContext
 from benchmark.core.registry import method
 from benchmark.training import SGD, Adam, Batch, Group, Model, Objective, Params, Phase, Sampler, Terms
 
-from .blocks.base import Joint, check_rates
+from .blocks.base import Joint
+from .blocks.config import TrainedConfig
 from .blocks.joint import select_by_map
 from .blocks.layers import unit_rows
 from .blocks.two_branch import TwoBranch
@@ -57,18 +58,16 @@ from .blocks.two_branch import TwoBranch
 Pair = tuple[Tensor, Tensor]  # of both modalities
 
 
-class RONOConfig(Config):
-    """Hyper-parameters.
+class RONOConfig(TrainedConfig):
+    """Hyper-parameters, beside those of :class:`TrainedConfig`.
 
     Attributes:
         hidden, dim: Widths of the hidden layers, and D of the common space.
         share_last: Whether the modalities share the last layer of the encoder.
-        epochs, updates: Epochs, and more of them where these have fewer updates.
-        batch: Pairs per batch.
+        updates: Where ``epochs`` passes have fewer updates than this, there are more passes.
         optimizer: ``adam``, or ``sgd`` with momentum on the networks and none on the centres.
         lr: Learning rate per modality's own layers; ``default`` for those not named, and for shared layers.
         lr_centers: Learning rate of the centres.
-        betas: Adam's decay rates.
         momentum: Of ``sgd``.
         weight_decay: On networks and head.
         decay_every: After so many updates the learning rate of the centres falls to a tenth.
@@ -79,19 +78,16 @@ class RONOConfig(Config):
         kappa: Scale of CRC.
         tau: Temperature of MG.
         w_ce, w_c, w_mg: Weights of CRC, RDC and MG.
-        select: Epoch kept: best validation ``map``, or the ``last``.
+        select: Epoch kept: the highest validation ``map``, or the ``last``.
     """
 
     hidden: Count
     dim: Annotated[int, Bounds(2)]
     share_last: bool
-    epochs: Count
     updates: Whole
-    batch: Count
     optimizer: Literal["adam", "sgd"]
     lr: Rates
     lr_centers: Weight
-    betas: Betas
     momentum: Share
     weight_decay: Weight
     decay_every: Count
@@ -106,10 +102,6 @@ class RONOConfig(Config):
     w_c: Weight
     w_mg: Weight
     select: Literal["map", "last"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rates(self.lr)
 
 
 class RONONet(nn.Module):
@@ -208,12 +200,10 @@ class RONO(Joint):
         """Encoder, head and centres."""
         return RONONet({m.name: m.dim for m in train}, self.config, train.classes)
 
-    def loss(self, model: Model, batch: Batch) -> Terms:
-        """L of one batch."""
-        u, v = model.encoder(batch.x).values()
-        logits = model.head(u), model.head(v)
-        y_u, y_v = batch.y.values()
-        return objective_terms((u, v), logits, (y_u, y_v), model.centers, batch.now["v"], self.config)
+    def constants(self, train: Split, start: Params, run: RunContext) -> Params:
+        """The centres at the start."""
+        del train, run
+        return {"start": start["centers"]}
 
     def objectives(self, net: nn.Module) -> tuple[Objective, ...]:
         """L, with the optimisers of networks, head and centres."""
@@ -239,10 +229,12 @@ class RONO(Joint):
         length = max(round(config.ramp * epochs), math.ceil(config.ramp_updates / steps))
         return replace(phase, epochs=epochs, schedule=lambda epoch: {"v": ramp_position(epoch, length)})
 
-    def constants(self, train: Split, start: Params, run: RunContext) -> Params:
-        """The centres at the start."""
-        del train, run
-        return {"start": start["centers"]}
+    def loss(self, model: Model, batch: Batch) -> Terms:
+        """L of one batch."""
+        u, v = model.encoder(batch.x).values()
+        logits = model.head(u), model.head(v)
+        y_u, y_v = batch.y.values()
+        return objective_terms((u, v), logits, (y_u, y_v), model.centers, batch.now["v"], self.config)
 
     def validation(self, val: Split, run: RunContext) -> Callable[[Model, Params], Terms]:
         """``map``, and how far the centres have turned."""

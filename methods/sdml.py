@@ -33,12 +33,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.core.config import Betas, Count, Rates, Share, Widths
+from benchmark.core.config import Rates, Share, Widths
 from benchmark.core.data import Split
 from benchmark.core.registry import method
 from benchmark.training import Batch, Model, Params, Select, Terms
 
-from .blocks.base import check_rates
 from .blocks.layers import MLP
 from .blocks.losses import label_distance, labelled_mean
 from .blocks.prior import PriorConfig, PriorHost, SPLConfig
@@ -49,10 +48,7 @@ class SDMLConfig(PriorConfig):
 
     Attributes:
         hidden: Widths of the encoder's hidden layers; the decoder has them in reverse.
-        epochs: Epochs per modality.
-        batch: Batch size; a smaller modality is served whole.
         lr: Learning rate per modality; ``default`` for those not named.
-        betas: Adam's decay rates.
         alpha: Weight of the reconstruction; the label term has the rest to 1.
         decoder_norm: Whether reconstructions get unit length, as in the public code.
         select: Epoch kept: smallest validation ``label`` term, or the ``last``.
@@ -60,18 +56,11 @@ class SDMLConfig(PriorConfig):
     """
 
     hidden: Widths
-    epochs: Count
-    batch: Count
     lr: Rates
-    betas: Betas
     alpha: Share
     decoder_norm: bool
     select: Literal["label", "last"]
     spl: SPLConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_rates(self.lr)
 
 
 class AutoEncoder(nn.Module):

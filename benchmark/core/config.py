@@ -15,26 +15,57 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Annotated, Any, Literal, dataclass_transform, get_args, get_origin, get_type_hints
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """Range of a number: ``low`` and ``high`` belong to it unless ``open`` (then ``low`` does not)."""
+    """Range of a number, ends included: without ``low`` where ``open``, without ``high`` where ``below``."""
 
     low: float
     high: float = math.inf
     open: bool = False
+    below: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.open else self.low <= value) and value <= self.high
+        above = self.low < value if self.open else self.low <= value
+        return above and (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
         if self.high < math.inf:
-            return f"from {self.low:g} to {self.high:g}" + (f", not {self.low:g}" if self.open else "")
+            ends = ((self.low, self.open), (self.high, self.below))
+            return f"from {self.low:g} to {self.high:g}" + "".join(
+                f", not {end:g}" for end, out in ends if out
+            )
         return f"above {self.low:g}" if self.open else f"at least {self.low:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Least:
+    """A list has so many entries at least."""
+
+    entries: int
+
+    def __contains__(self, value: Sequence[Any]) -> bool:
+        return len(value) >= self.entries
+
+    def __str__(self) -> str:
+        return f"(of length {self.entries} or more)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """A table has this entry, whatever else it has."""
+
+    entry: str
+
+    def __contains__(self, value: Mapping[str, Any]) -> bool:
+        return self.entry in value
+
+    def __str__(self) -> str:
+        return f"({self.entry} among them)"
 
 
 Count = Annotated[int, Bounds(1)]
@@ -42,10 +73,12 @@ Whole = Annotated[int, Bounds(0)]
 Weight = Annotated[float, Bounds(0)]
 Positive = Annotated[float, Bounds(0, open=True)]
 Share = Annotated[float, Bounds(0, 1)]
+Part = Annotated[float, Bounds(0, 1, below=True)]
+"""A share that is never all."""
 Widths = tuple[Count, ...]
 Betas = tuple[Share, Share]
 """Adam's decay rates."""
-Rates = Mapping[str, Weight]
+Rates = Annotated[Mapping[str, Weight], Names("default")]
 """A learning rate per modality; ``default`` for those not named."""
 
 
@@ -98,7 +131,7 @@ def fitting(name: str, value: Any, hint: Any) -> Any:
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        with suppress(ValueError):  # said again below, bounds included
+        with suppress(ValueError) if inner[0] in (int, float) else nullcontext():  # said below with bounds
             found = fitting(name, value, inner[0])
             if found in inner[1]:
                 return found

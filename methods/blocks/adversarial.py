@@ -7,8 +7,7 @@ discriminator's input, so that what a discriminator descends, the makers of its 
 
 from __future__ import annotations
 
-from functools import reduce
-from itertools import pairwise
+from functools import partial, reduce
 from operator import add
 
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch.nn.functional import leaky_relu
 
 from benchmark.training import Model, Params
 
-from .layers import BatchNorm, reverse_gradient
+from .layers import BatchNorm, Stack, reverse_gradient
 
 
 class Block(nn.Module):
@@ -31,17 +30,12 @@ class Block(nn.Module):
     def __init__(self, sizes: tuple[int, ...], slope: float = 0.0, *, bare: bool = False) -> None:
         super().__init__()
         self.bn = BatchNorm(sizes[0])
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.slope, self.bare = slope, bare
+        self.layers = Stack(sizes, partial(leaky_relu, negative_slope=slope), bare=bare)
 
     def forward(self, x: Tensor, training: bool = False) -> tuple[Tensor, Params]:
         """Rows to rows, and in training the new running statistics by their names."""
         x, running = self.bn.train_rows(x) if training else (self.bn(x), {})
-        for place, layer in enumerate(self.layers, start=1):
-            x = layer(x)
-            if not self.bare or place < len(self.layers):
-                x = leaky_relu(x, self.slope)
-        return x, {f"bn.{name}": value for name, value in running.items()}
+        return self.layers(x), {f"bn.{name}": value for name, value in running.items()}
 
 
 class Pass:

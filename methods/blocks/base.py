@@ -2,6 +2,10 @@
 
 A method says its ``network``, its ``loss`` of one replica and how it ``embed``s; seeds, phases, selection and
 retrievers are made here. What a method needs beyond that it says by overriding one of the other steps.
+
+A method's file has its title, objective and differences from the public code, then its ``Config``, networks,
+losses as functions of tensors, and the method itself, whose members come in the order in which training needs
+them: network, sampler, start, constants, optimisers, notes, phase, loss, validation, ``embed``.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ from benchmark.training import (
 
 from .joint import IMAGE_TEXT, Embed, InRoles, Score, in_roles, select_by_map, select_by_scores, split_tensors
 
+Weights = tuple[nn.Module, Params]
+"""A network without weights, and parameters stacked ``(R, ...)``."""
+
 
 class Joint(Method):
     """One network for all modalities, trained on tuples; the kept epoch has the best validation MAP."""
@@ -57,6 +64,20 @@ class Joint(Method):
     def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
         """Features ``(n, D)`` of a modality to embeddings ``(n, d)`` of one replica."""
 
+    def sampler(self, train: Split, run: RunContext) -> Sampler:
+        """How training rows are served."""
+        return TupleSampler(train, run, self.config.batch)
+
+    def start(self, train: Split, run: RunContext) -> Weights:
+        """The network with its initial parameters."""
+        seeds = [derive_seed(seed, self.info.id, "weights") for seed in run.seeds]
+        return build_replicas(lambda: self.network(train), seeds, run)
+
+    def constants(self, train: Split, start: Params, run: RunContext) -> Params:
+        """Tensors ``(R, ...)`` that losses find in ``batch.now``."""
+        del train, start, run
+        return {}
+
     def optimizer(self) -> Adam:
         """Settings of the optimiser."""
         return Adam(self.config.lr, self.config.betas)
@@ -66,18 +87,9 @@ class Joint(Method):
         del net
         return (Objective(self.loss, self.optimizer()),)
 
-    def sampler(self, train: Split, run: RunContext) -> Sampler:
-        """How training rows are served."""
-        return TupleSampler(train, run, self.config.batch)
-
-    def start(self, train: Split, run: RunContext) -> tuple[nn.Module, Params]:
-        """The network without weights, and initial parameters stacked ``(R, ...)``."""
-        seeds = [derive_seed(seed, self.info.id, "weights") for seed in run.seeds]
-        return build_replicas(lambda: self.network(train), seeds, run)
-
-    def constants(self, train: Split, start: Params, run: RunContext) -> Params:
-        """Tensors ``(R, ...)`` that losses find in ``batch.now``."""
-        del train, start, run
+    def notes(self, train: Split, sampler: Sampler) -> dict[str, Any]:
+        """What is worth knowing of the run beforehand, kept with its results."""
+        del train, sampler
         return {}
 
     def phase(self, net: nn.Module, sampler: Sampler) -> Phase:
@@ -103,8 +115,10 @@ class Joint(Method):
     def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
         """See the module's docstring."""
         net, start = self.start(train, run)
+        sampler = self.sampler(train, run)
+        log.notes |= self.notes(train, sampler)
         phase = replace(
-            self.phase(net, self.sampler(train, run)),
+            self.phase(net, sampler),
             constants=self.constants(train, start, run),
             validate=self.validation(val, run),
             select=Select() if self.config.select == "last" else Select("max", "map"),
@@ -220,8 +234,8 @@ class Alone(Method):
         """How the rows of a modality are served."""
         return RowSampler(x, y, self.config.batch, name=modality)
 
-    def start(self, train: Split, modality: str, run: RunContext) -> tuple[nn.Module, Params]:
-        """The network without weights, and initial parameters stacked ``(R, ...)``."""
+    def start(self, train: Split, modality: str, run: RunContext) -> Weights:
+        """The network with its initial parameters."""
         seeds = [derive_seed(seed, self.stage, modality, "weights") for seed in run.seeds]
         return build_replicas(lambda: self.network(train, modality), seeds, run)
 
@@ -239,13 +253,20 @@ class Alone(Method):
         )
 
     def fit_modality(
-        self, modality: str, shared: Params, train: Split, val: Split, run: RunContext, log: FitLog
-    ) -> tuple[nn.Module, Params]:
-        """The trained network of one modality: the module without weights, and parameters ``(R, ...)``."""
-        net, start = self.start(train, modality, run)
+        self,
+        modality: str,
+        start: Weights,
+        shared: Params,
+        train: Split,
+        val: Split,
+        run: RunContext,
+        log: FitLog,
+    ) -> Weights:
+        """The trained network of one modality."""
+        net, params = start
         sampler = self.sampler(*split_tensors(train, modality, run), modality)
         phase = self.phase(net, sampler, split_tensors(val, modality, run), modality)
-        return net, self.trained(replace(phase, constants=shared), start, run, log)
+        return net, self.trained(replace(phase, constants=shared), params, run, log)
 
     def trained(self, phase: Phase, start: Params, run: RunContext, log: FitLog) -> Params:
         """What a modality's phase makes of its initial parameters, ``(R, ...)``."""
@@ -254,7 +275,10 @@ class Alone(Method):
     def fit(self, train: Split, val: Split, run: RunContext, log: FitLog) -> list[Retriever]:
         """See the module's docstring."""
         shared = self.shared(train, run, log)
-        trained = {name: self.fit_modality(name, shared, train, val, run, log) for name in train.names}
+        trained = {
+            name: self.fit_modality(name, self.start(train, name, run), shared, train, val, run, log)
+            for name in train.names
+        }
         return separate_retrievers(self.embed, trained)
 
 
@@ -271,7 +295,7 @@ class SeparateRetriever(Retriever):
 
 
 def separate_retrievers(
-    embed: Callable[[Model, Tensor], Tensor], trained: Mapping[str, tuple[nn.Module, Params]]
+    embed: Callable[[Model, Tensor], Tensor], trained: Mapping[str, Weights]
 ) -> list[Retriever]:
     """The retriever of every replica, from modules and parameters ``(R, ...)`` per modality."""
     each = {name: (net, each_replica(params)) for name, (net, params) in trained.items()}

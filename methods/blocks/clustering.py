@@ -5,47 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from benchmark.core.config import Betas, Config, Count, Positive, Share, Weight, Widths
+from benchmark.core.config import Count, Positive, Share, Widths
 from benchmark.core.data import Split
 from benchmark.core.method import RunContext, derive_seed
 from benchmark.training import Batch, Factor, Model, Objective, Params, Phase, Sampler
 
 from .base import Joint, check_width
+from .config import JointConfig
 from .layers import MLP, random_orthogonal
 
 
-class ClusteringConfig(Config):
-    """Hyper-parameters of both.
+class ClusteringConfig(JointConfig):
+    """Hyper-parameters of both, beside those of :class:`JointConfig`.
 
     Attributes:
         hidden: Widths of the hidden layers of every encoder.
         dim: Embedding width d.
-        epochs: Passes over the training tuples.
-        batch: Tuples per step; the remainder of an epoch is served too.
-        lr: Learning rate at the start.
-        betas: Adam's decay rates.
         tau: Temperature.
         beta: Weight of the clustering, at the start where it changes; contrasts have the rest to 1.
         mc_mask_duplicates: Drop pairs of repeated items from the contrast between modalities.
-        select: Epoch kept: the highest validation ``map``, or the ``last``.
     """
 
     hidden: Widths
     dim: Count
-    epochs: Count
-    batch: Count
-    lr: Weight
-    betas: Betas
     tau: Positive
     beta: Share
     mc_mask_duplicates: bool
-    select: Literal["map", "last"]
 
 
 class Encoders(nn.Module):
@@ -75,15 +65,15 @@ class Clustering(Joint):
     config: ClusteringConfig
     keep = ("encoders.",)
 
-    @property
-    def lr_epochs(self) -> int:
-        """Epochs in which the cosine brings the learning rate to 0."""
-        return self.config.epochs
-
     def check(self, train: Split) -> None:
         """Also refuse an embedding narrower than the number of classes."""
         super().check(train)
         check_width(self, train)
+
+    @property
+    def lr_epochs(self) -> int:
+        """Epochs in which the cosine brings the learning rate to 0."""
+        return self.config.epochs
 
     def network(self, train: Split) -> nn.Module:
         """The encoders."""
@@ -105,12 +95,12 @@ class Clustering(Joint):
         """Joint training with unit columns in every step."""
         return replace(super().phase(net, sampler), before=unit_classes)
 
-    def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
-        """z, unit rows."""
-        found: Tensor = model.encoders[modality](x)
-        return found
-
     def tuples(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of all modalities z ``(m, N, d)``, label rows ``(m, N, C)`` and row numbers ``(m, N)``."""
         z = torch.stack([self.embed(model, name, x) for name, x in batch.x.items()])
         return z, torch.stack(list(batch.y.values())), torch.stack(list(batch.row.values()))
+
+    def embed(self, model: Model, modality: str, x: Tensor) -> Tensor:
+        """z, unit rows."""
+        found: Tensor = model.encoders[modality](x)
+        return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import relu
 
 NORM_FLOOR = 1e-12
 
@@ -40,8 +41,41 @@ def random_orthogonal(d: int, columns: int, seed: int) -> Tensor:
         return nn.init.orthogonal_(torch.empty(d, d))[:, :columns].contiguous()
 
 
+class Stack(nn.ModuleList):
+    """Linear layers started as ``nn.Linear`` does, each followed by an activation.
+
+    Args:
+        sizes: Widths from input to output.
+        act: The activation; ``None`` for none.
+        bare: Whether the last layer goes without.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], act: Callable[[Tensor], Tensor] | None = relu, *, bare: bool = False
+    ) -> None:
+        super().__init__(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.act, self.bare = act, bare
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., sizes[0])`` to ``(..., sizes[-1])``."""
+        for place, layer in enumerate(self, start=1):
+            x = layer(x)
+            if self.act and not (self.bare and place == len(self)):
+                x = self.act(x)
+        return x
+
+
+def glorot(stack: Stack) -> Stack:
+    """The same layers, started uniform as Glorot and Bengio propose, biases 0."""
+    for layer in stack:
+        assert isinstance(layer, nn.Linear)
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return stack
+
+
 class UnitMLP(nn.Module):
-    """Linear-ReLU stack, a last linear layer without bias, rows of unit length.
+    """:class:`Stack`, a last linear layer without bias, rows of unit length.
 
     Args:
         width: Input width D.
@@ -55,20 +89,18 @@ class UnitMLP(nn.Module):
     def __init__(self, width: int, hidden: Sequence[int], d: int) -> None:
         super().__init__()
         sizes = [width, *hidden]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.hidden = Stack(sizes)
         self.last = nn.Linear(sizes[-1], d, bias=False)
         bound = 1 / math.sqrt(width)
         nn.init.uniform_(self.last.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., D)`` features to ``(..., d)`` unit rows."""
-        for layer in self.hidden:
-            x = layer(x).relu()
-        return unit_rows(self.last(x))
+        return unit_rows(self.last(self.hidden(x)))
 
 
 class MLP(nn.Module):
-    """Linear-ReLU stack and a last linear layer, all with bias and started as ``nn.Linear`` does.
+    """:class:`Stack` and a last linear layer, all with bias and started as ``nn.Linear`` does.
 
     Args:
         width: Input width.
@@ -80,15 +112,13 @@ class MLP(nn.Module):
     def __init__(self, width: int, hidden: Sequence[int], out: int, *, unit: bool = False) -> None:
         super().__init__()
         sizes = [width, *hidden]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.hidden = Stack(sizes)
         self.last = nn.Linear(sizes[-1], out)
         self.unit = unit
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., width)`` to ``(..., out)``."""
-        for layer in self.hidden:
-            x = layer(x).relu()
-        x = self.last(x)
+        x = self.last(self.hidden(x))
         return unit_rows(x) if self.unit else x
 
 

@@ -47,6 +47,7 @@ from benchmark.training import (
 )
 
 from .base import Alone, check_width
+from .config import TrainedConfig
 from .joint import split_tensors
 from .layers import UnitMLP, random_orthogonal
 from .losses import generalized_cross_entropy, log_label_mass
@@ -82,19 +83,19 @@ class SPLConfig(Config):
     seed: Seed
 
 
-class PriorConfig(Config):
-    """Hyper-parameters of every host of a prior.
+class PriorConfig(TrainedConfig):
+    """Hyper-parameters of every host of a prior, beside those of :class:`TrainedConfig`.
 
     Attributes:
         dim: Embedding width d.
         prior: Where the prior comes from, as named in the module's docstring.
-        prior_scale: Lengths of its columns: ``none`` (as they are), ``unit``, ``mean`` or ``polar``.
+        prior_scale: Lengths of its columns: ``none`` (as they are), ``unit`` or ``mean``.
         prior_seed: Of the orthogonal columns, the same for all seeds of a run; -1: each its own.
     """
 
     dim: Count
     prior: str
-    prior_scale: Literal["none", "unit", "mean", "polar"]
+    prior_scale: Literal["none", "unit", "mean"]
     prior_seed: Seed
 
     def __post_init__(self) -> None:
@@ -107,15 +108,15 @@ class PriorConfig(Config):
 class PriorHost(Alone):
     """Modalities that train alone towards one prior."""
 
-    def spl(self) -> SPLConfig:
-        """Hyper-parameters of SPL, for a prior that is learned."""
-        found: SPLConfig = self.config.spl
-        return found
-
     def check(self, train: Split) -> None:
         """Also refuse an embedding narrower than the number of classes."""
         super().check(train)
         check_width(self, train)
+
+    def spl(self) -> SPLConfig:
+        """Hyper-parameters of SPL, for a prior that is learned."""
+        found: SPLConfig = self.config.spl
+        return found
 
     def shared(self, train: Split, run: RunContext, log: FitLog) -> Params:
         """The prior, brought to length."""
@@ -188,7 +189,7 @@ def scale_prior(prior: Tensor, scale: str) -> Tensor:
     """Columns of priors ``(R, d, C)`` brought to length, in float64.
 
     ``none``: as they are. ``unit``: every column divided by its length, angles kept. ``mean``: all divided by
-    their mean length. ``polar``: W (W' W)^-1/2, the nearest matrix with orthonormal columns.
+    their mean length.
     """
     wide = prior.double()
     lengths = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
@@ -196,9 +197,6 @@ def scale_prior(prior: Tensor, scale: str) -> Tensor:
         wide = wide / lengths
     elif scale == "mean":
         wide = wide / lengths.mean(dim=2, keepdim=True)
-    elif scale == "polar":
-        u, _, vh = torch.linalg.svd(wide, full_matrices=False)
-        wide = u @ vh
     return wide.to(prior.dtype)
 
 

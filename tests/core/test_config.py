@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -10,6 +10,8 @@ from benchmark.core.config import (
     Betas,
     Config,
     Count,
+    Least,
+    Part,
     Positive,
     Rates,
     Share,
@@ -23,11 +25,13 @@ from benchmark.core.config import (
 
 class Settings(Config):
     hidden: Widths = (4,)
+    grid: Annotated[tuple[Weight, ...], Least(2)] = (0.1, 1.0)
     dim: Count = 2
     skip: Whole = 0
     alpha: Weight = 0.5
     tau: Positive = 1.0
     share: Share = 1.0
+    part: Part = 0.0
     betas: Betas = (0.5, 0.9)
     lr: Rates = field(default_factory=lambda: {"default": 1e-3})
     norm: Literal["row", "all"] = "row"
@@ -50,6 +54,10 @@ class Settings(Config):
         ({"tau": 0}, "tau must be a number above 0; got 0"),
         ({"share": 1.5}, "share must be a number from 0 to 1; got 1.5"),
         ({"betas": [0.5]}, r"betas must be a list of 2, each a number from 0 to 1; got \[0.5\]"),
+        ({"part": 1}, "part must be a number from 0 to 1, not 1; got 1"),
+        ({"grid": [1]}, r"grid must be a list, each a number at least 0 \(of length 2 or more\); got \[1\]"),
+        ({"grid": [1, -1]}, "grid must be a number at least 0; got -1"),
+        ({"lr": {"image": 1.0}}, r"lr must be a table, each a number at least 0 \(default among them\)"),
         ({"lr": {"image": -1.0}}, "lr.image must be a number at least 0; got -1.0"),
         ({"lr": 1e-3}, "lr must be a table, each a number at least 0"),
         ({"norm": "column"}, "norm must be row or all; got 'column'"),
@@ -63,8 +71,8 @@ def test_what_does_not_fit_is_refused_in_words(values, message):
 
 
 def test_what_fits_comes_as_its_type_says():
-    made = Settings(hidden=[1, 2], alpha=1, betas=[0, 1], lr={"a": 1}, extra=[1])
-    assert (made.hidden, made.betas, made.lr, made.extra) == ((1, 2), (0.0, 1.0), {"a": 1.0}, [1])
+    made = Settings(hidden=[1, 2], alpha=1, betas=[0, 1], lr={"default": 1}, extra=[1])
+    assert (made.hidden, made.betas, made.lr, made.extra) == ((1, 2), (0.0, 1.0), {"default": 1.0}, [1])
     assert isinstance(made.alpha, float)
     with pytest.raises(AttributeError):
         made.alpha = 2.0

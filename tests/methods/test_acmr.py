@@ -35,7 +35,7 @@ VARIANTS = [
     {"update": "alternate"},
     {"train_classifier": True},
     {"true_distance": True, "dissimilar_weight": 5.0},
-    {"reshuffle": False},
+    {"shuffle": False},
 ]
 
 
@@ -281,7 +281,7 @@ def test_every_variant_trains_and_differs(values):
 
 
 def test_the_kept_epoch_has_the_best_validation_map():
-    model, log = fit(select="val", epochs=8, lr=3e-2)
+    model, log = fit(select="map", epochs=8, lr=3e-2)
     curve = [each[0] for each in log.history["acmr"]["val/map"]]
     val = make_split({"image": (9, 8), "text": (9, 5)}, seed=1)
     x = {m.name: torch.from_numpy(m.features).double() for m in val}

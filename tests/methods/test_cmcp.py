@@ -278,7 +278,7 @@ def test_constant_columns_empty_rows_and_duplicates_give_numbers(test, values):
 
 
 def test_all_of_the_neighbours_is_refused():
-    with pytest.raises(RecipeError, match="cmcp: alpha must be below 1"):
+    with pytest.raises(RecipeError, match="cmcp: alpha must be a number from 0 to 1, not 1"):
         build("cmcp", alpha=1.0)
 
 

@@ -196,8 +196,8 @@ def test_training_learns_to_retrieve():
 
 def test_wrong_values_are_refused():
     for values, message in [
-        ({"hidden": (16,)}, "hidden must name two layers at least"),
-        ({"dropout": 1.0}, "dropout must be below 1"),
+        ({"hidden": (16,)}, "hidden must be a list"),
+        ({"dropout": 1.0}, "dropout must be a number from 0 to 1, not 1"),
     ]:
         with pytest.raises(RecipeError, match=message):
             build("coxi", **values)

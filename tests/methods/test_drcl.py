@@ -194,7 +194,7 @@ def test_training_learns_to_retrieve():
 
 
 def test_there_is_a_learning_rate_to_try():
-    with pytest.raises(RecipeError, match="lr_grid must name a learning rate"):
+    with pytest.raises(RecipeError, match="lr_grid must be a list"):
         build("drcl", lr_grid=[])
 
 

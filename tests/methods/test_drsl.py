@@ -214,7 +214,7 @@ def test_every_variant_trains_and_differs(values):
 
 
 def test_the_kept_epoch_has_the_best_validation_map():
-    model, log = fit(select="val", epochs=8, lr=3e-3)
+    model, log = fit(select="map", epochs=8, lr=3e-3)
     curve = [each[0] for each in log.history["drsl"]["val/map"]]
     x = {m.name: torch.from_numpy(m.features).double() for m in validation()}
     labels = {m.name: torch.from_numpy(m.labels) for m in validation()}
@@ -241,6 +241,6 @@ def test_a_last_batch_of_one_is_dropped():
 
 
 def test_settings_that_cannot_be_trained():
-    for values, message in [({"batch": 1}, "batch must be"), ({"relation": ()}, "at least one hidden layer")]:
+    for values, message in [({"batch": 1}, "batch must be"), ({"relation": ()}, "relation must be a list")]:
         with pytest.raises(RecipeError, match=message):
             build("drsl", **values)

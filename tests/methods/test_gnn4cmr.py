@@ -218,7 +218,10 @@ def test_decoders_go_by_kind_and_discriminators_by_width():
     net = GNN4CMRNet({"audio": 29, "3d": 10}, torch.zeros(3, 4), config)
     assert net.decoders["audio"].layers[0].out_features == 512
     assert net.decoders["3d"].layers[0].out_features == 2048
-    assert (net.decoders["audio"].slope, net.decoders["3d"].slope) == (0.2, 0.0)
+    negative = -torch.ones(1)
+    assert [net.decoders[m].layers.act(negative).item() for m in ("audio", "3d")] == pytest.approx(
+        [-0.2, 0.0]
+    )
     widths = {m: [layer.out_features for layer in d.layers] for m, d in net.discriminators.items()}
     assert widths == {"audio": [7, 1, 2], "3d": [2, 1, 2]}
 

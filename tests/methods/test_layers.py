@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from benchmark.methods.blocks.layers import BatchNorm, dropout, reverse_gradient, uniform
+from benchmark.methods.blocks.layers import BatchNorm, Stack, dropout, glorot, reverse_gradient, uniform
 from benchmark.methods.blocks.losses import half_cosine_likelihood
 from torch import nn
 
@@ -76,3 +76,17 @@ def test_half_cosine_likelihood_of_equal_rows():
     zero = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
     half_cosine_likelihood(zero, x, y, y).backward()
     assert torch.isfinite(zero.grad).all()
+
+
+def test_a_stack_is_layers_with_an_activation_behind_each_or_all_but_the_last():
+    torch.manual_seed(0)
+    x = torch.randn(6, 4)
+    for act in (torch.tanh, None):
+        stack, bare = Stack((4, 3, 2), act), Stack((4, 3, 2), act, bare=True)
+        bare.load_state_dict(stack.state_dict())
+        through = act or (lambda rows: rows)
+        inner = stack[1](through(stack[0](x)))
+        torch.testing.assert_close(stack(x), through(inner))
+        torch.testing.assert_close(bare(x), inner)
+    assert list(stack.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert not any(layer.bias.any() for layer in glorot(stack))

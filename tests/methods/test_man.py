@@ -146,7 +146,7 @@ def test_expected_classes():
 @pytest.mark.parametrize(
     "values",
     [
-        {"sampling": "independent", "mda_rank": "official"},
+        {"sampler": "independent", "mda_rank": "official"},
         {"fisher_beta": 0.1},
         {"dim": 7},
         {"select": "last", "epochs": 2},

@@ -340,7 +340,7 @@ def test_large_offsets_cost_no_precision():
 
 def test_nothing_to_choose_from_is_refused():
     for empty in ("kappa", "k"):
-        with pytest.raises(RecipeError, match="at least one value"):
+        with pytest.raises(RecipeError, match=f"{empty} must be a list"):
             build("mcca", **{empty: []})
 
 

@@ -242,5 +242,5 @@ def test_datasets_of_many_classes_take_the_other_constants():
 
 
 def test_a_rate_for_all_others_is_named():
-    with pytest.raises(RecipeError, match="lr must name a default"):
+    with pytest.raises(RecipeError, match="lr must be a table"):
         build("rono", lr={"image": 1.0})

@@ -163,7 +163,7 @@ def test_training_learns_to_retrieve():
 @pytest.mark.parametrize("name", ["sdml", "mars"])
 def test_values_that_do_not_fit_a_host_of_a_prior(name):
     for values, message in [
-        ({"lr": {"image": 1.0}}, "must name a default"),
+        ({"lr": {"image": 1.0}}, "default among them"),
         ({"prior": "best"}, "prior must be one of"),
         ({"spl": {"rate": 1}}, "spl does not state"),
     ]:
