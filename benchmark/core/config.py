@@ -131,7 +131,9 @@ def fitting(name: str, value: Any, hint: Any) -> Any:
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        with suppress(ValueError) if inner[0] in (int, float) else nullcontext():  # said below with bounds
+        outer = get_origin(inner[0])
+        entry = outer and isinstance(value, list | tuple if outer is tuple else Mapping)
+        with nullcontext() if entry else suppress(ValueError):  # a wrong entry speaks for itself
             found = fitting(name, value, inner[0])
             if found in inner[1]:
                 return found

@@ -56,6 +56,7 @@ class Settings(Config):
         ({"betas": [0.5]}, r"betas must be a list of 2, each a number from 0 to 1; got \[0.5\]"),
         ({"part": 1}, "part must be a number from 0 to 1, not 1; got 1"),
         ({"grid": [1]}, r"grid must be a list, each a number at least 0 \(of length 2 or more\); got \[1\]"),
+        ({"grid": "ab"}, r"grid must be a list, each a number at least 0 \(of length 2 or more\); got 'ab'"),
         ({"grid": [1, -1]}, "grid must be a number at least 0; got -1"),
         ({"lr": {"image": 1.0}}, r"lr must be a table, each a number at least 0 \(default among them\)"),
         ({"lr": {"image": -1.0}}, "lr.image must be a number at least 0; got -1.0"),
