@@ -313,9 +313,3 @@ def check_width(method: Method, train: Split) -> None:
             f"{method.info.id} needs an embedding at least as wide as the {train.classes} classes, not "
             f"{method.config.dim}; --set dim={train.classes}"
         )
-
-
-def check_rates(rates: Mapping[str, float]) -> None:
-    """Raise ``ValueError`` for learning rates ``lr`` without one for modalities that are not named."""
-    if "default" not in rates:
-        raise ValueError(f"lr must name a default, got {dict(rates)}")
