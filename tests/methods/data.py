@@ -55,9 +55,10 @@ def held_out(train):
     return make_split(sizes, train.classes, seed=1, multi=multi, name="val", paired=paired)
 
 
-def fit(method, train=None, val=None, *, run=None, seeds=(1,), replicas="auto", **values):
+def fit(method, train=None, val=None, *, run=None, seeds=(1,), replicas="auto", beyond=False, **values):
     """The retrievers of a method, and what its fit logged; on all modalities it takes, in float64."""
     host, train, log = build(method, **values), train or training(method), FitLog()
+    host.beyond_kinds = beyond
     host.check(train)
     run = run or RunContext(seeds, precision="fp64", replicas=replicas)
     return host.fit(train, val or held_out(train), run, log), log

@@ -23,7 +23,6 @@ from benchmark.inspection.card import card
 from benchmark.runs.recipe import RESERVED, layer_dataset, read_layers, recipe_file, resolve, variants
 from tests.methods.data import (
     PAIR,
-    SIZES,
     build,
     fit,
     held_out,
