@@ -18,17 +18,9 @@ from benchmark.runs.reporter import STANDIN_WARNING
 from benchmark.runs.runner import Outcome, execute
 from benchmark.runs.spec import RunSpec
 from tests.stored import make_record
-from tests.world import World
 
 RUN = ("run", "--method", "toy", "--dataset", "blobs", "--seeds", "1,2")
 HEAVY = ("torch", "pandas", "scipy", "sklearn", "matplotlib", "toy_methods.toy")
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def modules_after(world, *arguments):

@@ -18,7 +18,7 @@ from benchmark.runs.spec import RunSpec
 from benchmark.studies.folds import fold_specs
 from tests.cli.test_cli import HEAVY, modules_after
 from tests.studies.test_folds import load_test, slow_ap
-from tests.world import FOLDS, World
+from tests.world import FOLDS
 
 FRUITS = RunSpec("toy", "fruits", seeds=(1, 2))
 # as fruits, but with several labels for an item and without names
@@ -34,10 +34,8 @@ PARTED = ("query", "--from", "image", "--to", "text")
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch, datasets={"fruits.py": FOLDS, "many.py": MANY})
-    yield made
-    made.close()
+def world_options():
+    return {"datasets": {"fruits.py": FOLDS, "many.py": MANY}}
 
 
 @pytest.fixture

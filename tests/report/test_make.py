@@ -19,14 +19,6 @@ from benchmark.studies.batch import Attempt, estimate, measured_seconds, timings
 from benchmark.studies.file import Study, Variant
 from benchmark.studies.study import Row
 from tests.report.records import make_record, store_run
-from tests.world import World
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def test_a_report_computes_what_is_missing_and_the_second_time_nothing(world, capsys, tmp_path):

@@ -30,31 +30,10 @@ from benchmark.runs.provenance import plain
 from benchmark.runs.reporter import STANDIN_WARNING, Silent
 from benchmark.runs.runner import execute, preview
 from benchmark.runs.spec import RunSpec
-from tests.world import World
+from tests.world import Listening
 
 SPEC = RunSpec("toy", "blobs", seeds=(1, 2))
 PAIRS = {f"{a}->{b}" for a in ("image", "text", "audio") for b in ("image", "text", "audio") if a != b}
-
-
-class Listening(Silent):
-    def __init__(self):
-        self.said, self.warned, self.epochs = [], [], []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def warn(self, text):
-        self.warned.append(text)
-
-    def epoch(self, phase, epoch, epochs, numbers):
-        self.epochs.append((phase, epoch, epochs))
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def slow_map(queries, query_labels, database, database_labels):

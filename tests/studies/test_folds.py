@@ -18,7 +18,7 @@ from benchmark.runs.runner import Outcome, execute, execute_plan
 from benchmark.runs.spec import RunSpec
 from benchmark.studies.folds import execute_folds, pool
 from tests.stored import make_record
-from tests.world import DATASET, FOLDS, World
+from tests.world import DATASET, FOLDS
 
 ALL = RunSpec("toy", "fruits", request=DataRequest(split="all"), seeds=(1, 2))
 COMMAND = ("run", "--method", "toy", "--dataset", "fruits", "--split", "all", "--seeds", "1,2")
@@ -30,10 +30,8 @@ PARTLY = DATASET.replace('"blobs"', '"partly"').replace("class Blobs", "class Pa
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch, datasets={"fruits.py": FOLDS, "partly.py": PARTLY})
-    yield made
-    made.close()
+def world_options():
+    return {"datasets": {"fruits.py": FOLDS, "partly.py": PARTLY}}
 
 
 def load_test(name):

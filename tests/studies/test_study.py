@@ -11,7 +11,6 @@ from benchmark.errors import RecipeError, UnknownNameError
 from benchmark.report.study import printed
 from benchmark.studies.file import study_file, study_files
 from benchmark.studies.study import read_study
-from tests.world import World
 
 STUDY = """
 title = "Ridges"
@@ -50,13 +49,8 @@ XMEDIA = ("image", "text", "audio", "3d", "video")
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    world = World(tmp_path, monkeypatch)
-    folder = tmp_path / "toy_methods" / "studies"
-    folder.mkdir()
-    (folder / "ridges.toml").write_text(STUDY, encoding="utf-8")
-    yield world
-    world.close()
+def world_options():
+    return {"methods": {"studies/ridges.toml": STUDY}}
 
 
 COMMAND = ("study", "ridges", "--dataset", "blobs", "--profile", "quick", "--seeds", "1,2")
