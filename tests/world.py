@@ -276,6 +276,19 @@ class World:
             **options,
         )
 
+    def data(self, text="5"):
+        """A folder with official data of blobs, which differ with the number in their file."""
+        (self.folder / "data").mkdir(exist_ok=True)
+        (self.folder / "data" / "blobs.txt").write_text(text)
+        return self.folder / "data"
+
+    def refused(self, capsys, *arguments, lines=1):
+        """Run a command that says in so many lines of standard error what is wrong, and return them."""
+        code, out, err = self.call(capsys, *arguments)
+        assert (code, out, "Traceback" in err) == (2, "", False)
+        assert lines is None or len(err.splitlines()) == lines
+        return err
+
     @property
     def fits(self):
         """How often a model was fitted."""

@@ -213,10 +213,8 @@ def test_the_key_changes_with_what_changes_the_result_and_with_nothing_else(worl
 
 
 def test_changed_data_are_another_run(world):
-    root = world.folder / "data"
-    root.mkdir()
+    root = world.data("5")
     file, spec = root / "blobs.txt", replace(SPEC, request=DataRequest(data_root=root))
-    file.write_text("5")
     record = execute(spec, Store()).run.record
     assert record.dataset.source == "official"
     assert record.dataset.files == (str(file),)
@@ -228,10 +226,8 @@ def test_changed_data_are_another_run(world):
 
 
 def test_a_fingerprint_that_is_wrongly_remembered_is_found_out(world):
-    root = world.folder / "data"
-    root.mkdir()
+    root = world.data("5")
     file, spec = root / "blobs.txt", replace(SPEC, request=DataRequest(data_root=root))
-    file.write_text("5")
     stamp = file.stat().st_mtime_ns
     first = execute(spec, Store()).run.record
     file.write_text("6")
