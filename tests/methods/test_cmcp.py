@@ -107,18 +107,6 @@ def random_graph(count=25, k=4, seed=0):
     return normalised_graph(values.numpy(), columns.numpy())[0]
 
 
-def test_graph_follows_the_definition():
-    values, columns = neighbours(rows(25, 6), 4)
-    weights = np.zeros((25, 25))
-    np.put_along_axis(weights, columns.numpy(), values.numpy(), 1)
-    weights = (weights + weights.T) / 2
-    degrees = weights.sum(1)
-    graph, clipped = normalised_graph(values.numpy(), columns.numpy())
-    assert clipped == 0
-    assert degrees.min() > 0
-    np.testing.assert_allclose(graph.toarray(), weights / np.sqrt(np.outer(degrees, degrees)), atol=1e-14)
-
-
 def test_negative_weights_stay_until_a_degree_is_not_positive():
     ring = np.array([[1], [2], [0]])
     kept, clipped = normalised_graph(np.array([[0.9], [-0.1], [0.9]]), ring)

@@ -29,23 +29,6 @@ def test_gradients(term, values):
     assert torch.autograd.gradcheck(lambda *x: terms_of(*x, alpha=1.0, beta=0.5, **values)[term], given)
 
 
-def test_terms_by_loops():
-    u, v, p, q = inputs()
-    n = len(u)
-    label = sum((p[i] - Y[i]).norm() + (q[i] - Y[i]).norm() for i in range(n)) / n
-    common = 0
-    for a, b in ((u, u), (u, v), (v, v)):
-        for i in range(n):
-            for j in range(n):
-                theta = (a[i] @ b[j] / a[i].norm() / b[j].norm()).item() / 2
-                common += (math.log(1 + math.exp(theta)) - float(Y[i] @ Y[j]) * theta) / n**2
-    invariance = sum((u[i] - v[i]).norm() for i in range(n)) / n
-    terms = terms_of(u, v, p, q, alpha=2.0, beta=3.0)
-    wanted = {"label": label, "common": common, "invariance": invariance}
-    for name, value in {**wanted, "total": label + 2 * common + 3 * invariance}.items():
-        assert terms[name].item() == pytest.approx(float(value)), name
-
-
 def test_the_common_space_term_reads_directions_only():
     u, v, _, _ = inputs()
     scale = torch.tensor([0.1, 2.0, 30.0, 1.0, 5.0], dtype=torch.float64)[:, None]

@@ -12,7 +12,6 @@ from benchmark.methods.blocks.losses import label_overlap, shares_label
 from benchmark.methods.gnn4cmr import (
     GNN4CMR,
     GNN4CMRNet,
-    contrast,
     contrastive_loss,
     forward_pass,
     objective_terms,
@@ -66,32 +65,6 @@ def test_equal_logits_leave_a_discriminator_at_chance():
     assert adversarial_loss(*logits).item() == pytest.approx(4 * math.log(2))
     right = [torch.tensor([[0.0, 50.0]]) * sign for sign in (1, -1, 1, -1)]
     assert adversarial_loss(*right).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_contrast_of_two_items_by_hand():
-    u = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
-    v = torch.tensor([[0.8, 0.6], [0.0, 1.0]], dtype=torch.float64)
-    inter, intra = contrastive_loss((u, v), (one_hot([0, 1], 2),) * 2, replace(CONFIG, tau=0.5))
-    z = [[1.6, 0.0], [1.92, 1.6]]  # cosines / tau
-
-    def mass(*logits):
-        return math.log(sum(math.exp(1.06 * each) for each in logits))
-
-    across = -(z[0][0] - mass(*z[0]) + z[1][1] - mass(*z[1])) / 2
-    back = -(z[0][0] - mass(z[0][0], z[1][0]) + z[1][1] - mass(z[0][1], z[1][1])) / 2
-    assert inter.item() == pytest.approx(across + back)
-    assert intra.item() == 0  # no row has another positive
-
-
-def test_contrast_against_loops():
-    y = one_hot([0, 1, 0, 0], 3)
-    z, similar, spread = rows(4, 4), y @ y.T, 1.06
-    total = 0.0
-    for i in range(4):
-        mass = math.log(sum(math.exp(spread * z[i, k]) for k in range(4)))
-        for j in range(4):
-            total -= similar[i, j] / similar[i].sum() * (z[i, j] - mass) / 4
-    torch.testing.assert_close(contrast(z, similar, spread), total)
 
 
 def test_lengths_and_order_of_embeddings_do_not_matter():

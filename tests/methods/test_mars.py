@@ -34,19 +34,6 @@ def test_pair_term_ignores_lengths_and_a_common_rotation():
     torch.testing.assert_close(pair_likelihood(a @ rotation, b @ rotation, y_a, y_b), wanted)
 
 
-def test_pair_term_against_a_loop():
-    a, b = rows(5, 4), rows(3, 4, seed=1)
-    y_a = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 1]], dtype=torch.float64)
-    y_b = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0]], dtype=torch.float64)
-    total = 0.0
-    for i in range(5):
-        for j in range(3):
-            theta = 2 * (a[i] @ b[j] / (a[i].norm() * b[j].norm())).item()
-            similar = any(p and q for p, q in zip(y_a[i].tolist(), y_b[j].tolist(), strict=True))
-            total += math.log1p(math.exp(theta)) - (theta if similar else 0)
-    assert pair_likelihood(a, b, y_a, y_b).item() == pytest.approx(total / 15)
-
-
 def test_pair_term_of_class_prototypes(prior):
     p = prior.T
     same = pair_likelihood(p[:1], p[:1], one_hot([0], 3), one_hot([0], 3))
