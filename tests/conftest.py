@@ -32,6 +32,22 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def world_options():
+    """What a test file's world has beside the toys; see tests.world.World."""
+    return {}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch, world_options):
+    """A toy method and a toy dataset in place of ours, with results and a cache of their own."""
+    from tests.world import World
+
+    made = World(tmp_path, monkeypatch, **world_options)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def device(request):
     """The torch device given with --device."""

@@ -11,6 +11,7 @@ import sys
 from benchmark.cli.main import main as cli
 from benchmark.core.registry import DATASETS, METHODS, Registry
 from benchmark.runs import plan, profile
+from benchmark.runs.reporter import Silent
 
 METHOD = '''
 import time
@@ -200,19 +201,30 @@ if __name__ == "__main__":
 """
 
 
+class Listening(Silent):
+    """A reporter that remembers what it was told."""
+
+    def __init__(self):
+        self.said, self.warned, self.epochs = [], [], []
+        self.say, self.warn = self.said.append, self.warned.append
+
+    def epoch(self, phase, epoch, epochs, numbers):
+        self.epochs.append((phase, epoch, epochs))
+
+
 class World:
     """A folder with the toy packages, its own results and cache, and both ways to run commands in it."""
 
-    def __init__(self, folder, monkeypatch, recipe=RECIPE, datasets=None):
+    def __init__(self, folder, monkeypatch, recipe=RECIPE, datasets=None, methods=None):
         self.folder = folder
         self.results = folder / "results"
         for package, files in {
-            "toy_methods": {"toy.py": METHOD, "toy.toml": recipe},
+            "toy_methods": {"toy.py": METHOD, "toy.toml": recipe, **(methods or {})},
             "toy_datasets": {"blobs.py": DATASET, **(datasets or {})},
         }.items():
-            (folder / package).mkdir()
             for name, text in {"__init__.py": "", **files}.items():
                 if text is not None:
+                    (folder / package / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / package / name).write_text(text, encoding="utf-8")
         (folder / "drive.py").write_text(DRIVER, encoding="utf-8")
         self.variables = {
@@ -263,6 +275,19 @@ class World:
             text=True,
             **options,
         )
+
+    def data(self, text="5"):
+        """A folder with official data of blobs, which differ with the number in their file."""
+        (self.folder / "data").mkdir(exist_ok=True)
+        (self.folder / "data" / "blobs.txt").write_text(text)
+        return self.folder / "data"
+
+    def refused(self, capsys, *arguments, lines=1):
+        """Run a command that says in so many lines of standard error what is wrong, and return them."""
+        code, out, err = self.call(capsys, *arguments)
+        assert (code, out, "Traceback" in err) == (2, "", False)
+        assert lines is None or len(err.splitlines()) == lines
+        return err
 
     @property
     def fits(self):

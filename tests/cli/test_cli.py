@@ -18,17 +18,9 @@ from benchmark.runs.reporter import STANDIN_WARNING
 from benchmark.runs.runner import Outcome, execute
 from benchmark.runs.spec import RunSpec
 from tests.stored import make_record
-from tests.world import World
 
 RUN = ("run", "--method", "toy", "--dataset", "blobs", "--seeds", "1,2")
 HEAVY = ("torch", "pandas", "scipy", "sklearn", "matplotlib", "toy_methods.toy")
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def modules_after(world, *arguments):
@@ -160,25 +152,20 @@ def test_careless_input_gets_one_line_and_exit_code_2(world, capsys, name):
     assert len(lines) == 1
     assert part in lines[0]
     assert "Traceback" not in err
-    code, out, err = world.call(capsys, *arguments, "--json")
-    assert code == 2
+    err = world.refused(capsys, *arguments, "--json")
     assert part in json.loads(out)["error"]
     assert world.stored == []
 
 
 def test_an_unwritable_results_folder_is_one_line(world, capsys):
     (world.folder / "file").write_text("")
-    code, out, err = world.call(capsys, *RUN, "--results", world.folder / "file")
-    assert (code, out) == (2, "")
-    assert "cannot be written" in err
+    assert "cannot be written" in world.refused(capsys, *RUN, "--results", world.folder / "file")
 
 
 def test_a_damaged_record_is_one_line_and_force_repairs_it(world, capsys):
     world.call(capsys, *RUN)
     (world.results / world.stored[0] / "record.json").write_text("{")
-    code, _, err = world.call(capsys, *RUN)
-    assert code == 2
-    assert f"error: {world.results / world.stored[0]}: damaged" in err
+    assert f"error: {world.results / world.stored[0]}: damaged" in world.refused(capsys, *RUN)
     assert world.call(capsys, *RUN, "--force")[0] == 0
     assert world.call(capsys, *RUN)[0] == 0
 
@@ -243,9 +230,7 @@ def test_lists_show_what_is_broken_with_its_reason(world, capsys, monkeypatch):
     assert "ImportError: no module named x" in out
     document = world.json(capsys, "list", "methods")
     assert [(each["id"], bool(each["problem"])) for each in document] == [("toy", False), ("gone", True)]
-    code, _, err = world.call(capsys, "run", "--method", "gone", "--dataset", "blobs")
-    assert code == 2
-    assert "no module named x" in err
+    assert "no module named x" in world.refused(capsys, "run", "--method", "gone", "--dataset", "blobs")
 
 
 def test_data_commands(world, capsys):

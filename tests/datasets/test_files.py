@@ -108,10 +108,24 @@ def test_sha256_is_accepted_too(server, tmp_path):
         download(Remote("y.mat", (server.url("full"),), sha256="0" * 64), tmp_path)
 
 
-def test_a_wrong_file_of_that_name_is_replaced(server, tmp_path):
-    (tmp_path / "x.mat").write_bytes(b"old")
-    download(remote(server.url("full")), tmp_path)
+@pytest.mark.parametrize(
+    ("way", "name", "there", "asked"),
+    {
+        "a wrong file of that name": ("full", "x.mat", b"old", None),
+        "what an earlier call began": ("full", "x.mat.part", CONTENT[:250_000], "bytes=250000-"),
+        "a part, which the server does not go on with": ("norange", "x.mat.part", CONTENT[:250_000], ...),
+        "a complete part, which is only verified": ("full", "x.mat.part", CONTENT, "bytes=600000-"),
+        "a stale part": ("full", "x.mat.part", b"x" * 1000, None),
+        "a stale part longer than the file": ("full", "x.mat.part", b"x" * 700_000, None),
+        "nothing, and no length is said": ("endless", "y.mat", b"", None),
+    }.values(),
+)
+def test_whatever_is_there_the_file_is_fetched(server, tmp_path, way, name, there, asked):
+    (tmp_path / name).write_bytes(there)
+    download(remote(server.url(way)), tmp_path)
+    (tmp_path / "y.mat").unlink(missing_ok=True)
     assert is_complete(tmp_path)
+    assert asked is ... or server.seen[-1] == (way, asked)
 
 
 def test_a_broken_transfer_is_resumed(server, tmp_path):
@@ -122,40 +136,12 @@ def test_a_broken_transfer_is_resumed(server, tmp_path):
     assert 0 < resumed_at(second) <= 100_000  # where the server broke off, less what was under way
 
 
-def test_an_earlier_call_is_resumed(server, tmp_path):
-    (tmp_path / "x.mat.part").write_bytes(CONTENT[:250_000])
-    download(remote(server.url("full")), tmp_path)
-    assert is_complete(tmp_path)
-    assert server.seen == [("full", "bytes=250000-")]
-
-
 def test_what_one_mirror_began_another_ends(server, tmp_path):
     download(remote(server.url("404"), server.url("breaks-always"), server.url("full")), tmp_path)
     assert is_complete(tmp_path)
     assert server.seen[0] == ("404", None)
     assert server.seen[-1][0] == "full"
     assert 100_000 < resumed_at(server.seen[-1][1]) <= 500_000  # several attempts of 100,000 bytes each
-
-
-def test_a_server_without_ranges_sends_everything_again(server, tmp_path):
-    (tmp_path / "x.mat.part").write_bytes(CONTENT[:250_000])
-    download(remote(server.url("norange")), tmp_path)
-    assert is_complete(tmp_path)
-
-
-def test_a_complete_part_is_only_verified(server, tmp_path):
-    (tmp_path / "x.mat.part").write_bytes(CONTENT)
-    download(remote(server.url("full")), tmp_path)
-    assert is_complete(tmp_path)
-    assert server.seen == [("full", "bytes=600000-")]
-
-
-@pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * 700_000])
-def test_a_stale_part_is_thrown_away(stale, server, tmp_path):
-    (tmp_path / "x.mat.part").write_bytes(stale)
-    download(remote(server.url("full")), tmp_path)
-    assert is_complete(tmp_path)
-    assert server.seen[-1] == ("full", None)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +176,6 @@ def test_a_file_over_the_limit_is_refused(way, server, tmp_path):
     with pytest.raises(DataError, match="larger than the limit of 1000 bytes"):
         download(remote(server.url(way), limit=1000), tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_no_length_is_no_obstacle(server, tmp_path):
-    download(remote(server.url("endless")), tmp_path)
-    assert is_complete(tmp_path)
 
 
 def test_offline_is_said(tmp_path):

@@ -125,20 +125,40 @@ def test_xmedia(kind, name, tmp_path):
     check(load(XMedia, tmp_path if "/" not in name else tmp_path / "some", FIVE), FIVE)
 
 
+CORR, WIKI, NUS = "wiki_deep_doc2vec_data_corr_ae.h5py", "wiki.mat", "nus_wide_deep_doc2vec-corr-ae.h5py"
+WEB = {"train": "tr", "val": "val", "test": "te"}
+
+
 @pytest.mark.parametrize(
-    ("name", "kind", "text", "words"),
+    ("dataset", "name", "kind", "arrays"),
     [
-        ("wiki.mat", "v5", "{}_texts_doc", TWO),
-        ("wiki.mat", "v7.3", "{}_texts_doc", TWO),
-        ("wiki_deep_doc2vec_data_corr_ae.h5py", "hdf5", "{}_text", TWO),
-        ("wiki_deep_doc2vec_data_corr_ae.h5py", "hdf5", "{}_texts", TWO),
-        ("wiki_deep_doc2vec_data_corr_ae.h5py", "hdf5", "{}_text", THREE),
-        ("wiki_deep_doc2vec_data_corr_ae.h5py", "hdf5", "{}_texts", THREE),
+        (Wikipedia, WIKI, kind, named_pair(IMAGES, ("{}_texts_doc", TEXT), TWO, base=1))
+        for kind in ("v5", "v7.3")
+    ]
+    + [
+        (Wikipedia, CORR, "hdf5", named_pair(IMAGES, (text, TEXT), words, base=1))
+        for text in ("{}_text", "{}_texts")
+        for words in (TWO, THREE)
+    ]
+    + [
+        (NusWide, NUS, "hdf5", named_pair(IMAGES, ("{}_texts", TEXT), THREE)),
+        (
+            Websearch,
+            "INRIA-Websearch.mat",
+            "v5",
+            named_pair(("{}_img", "{}_img_lab"), ("{}_txt", "{}_txt_lab"), WEB, base=1),
+        ),
+        (
+            XMediaNet,
+            "xmedianet_deep_doc2vec_data.h5py",
+            "hdf5",
+            named_pair(IMAGES, ("{}_text", TEXT), TWO, base=1),
+        ),
     ],
 )
-def test_wikipedia(name, kind, text, words, tmp_path):
-    write(tmp_path / name, named_pair(IMAGES, (text, TEXT), words, base=1), kind)
-    check(load(Wikipedia, tmp_path, PAIR), PAIR)
+def test_image_and_text_in_one_file(dataset, name, kind, arrays, tmp_path):
+    write(tmp_path / name, arrays, kind)
+    check(load(dataset, tmp_path, FIVE if dataset is XMediaNet else PAIR), PAIR)
 
 
 @pytest.mark.parametrize(
@@ -159,33 +179,15 @@ def test_wikipedia_in_three_files(names, tmp_path):
     assert "COXI" in data.notes[0]
 
 
-def test_nuswide(tmp_path):
-    write(
-        tmp_path / "nus_wide_deep_doc2vec-corr-ae.h5py",
-        named_pair(IMAGES, ("{}_texts", TEXT), THREE),
-        "hdf5",
-    )
-    check(load(NusWide, tmp_path, PAIR), PAIR)
-
-
 def test_nuswide_with_one_hot_labels(tmp_path):
     arrays = named_pair(IMAGES, ("{}_texts", TEXT), THREE)
     arrays = {k: np.eye(2)[v] if k.endswith("labels") else v for k, v in arrays.items()}
-    write(tmp_path / "nus_wide_deep_doc2vec-corr-ae.h5py", arrays, "hdf5")
+    write(tmp_path / NUS, arrays, "hdf5")
     check(load(NusWide, tmp_path, PAIR), PAIR)
     arrays["train_imgs_labels"][3] = 1
-    write(tmp_path / "nus_wide_deep_doc2vec-corr-ae.h5py", arrays, "hdf5")
+    write(tmp_path / NUS, arrays, "hdf5")
     with pytest.raises(DataError, match="row 3 has 2 labels"):
         load(NusWide, tmp_path, PAIR)
-
-
-def test_websearch(tmp_path):
-    words = {"train": "tr", "val": "val", "test": "te"}
-    write(
-        tmp_path / "INRIA-Websearch.mat",
-        named_pair(("{}_img", "{}_img_lab"), ("{}_txt", "{}_txt_lab"), words, base=1),
-    )
-    check(load(Websearch, tmp_path, PAIR), PAIR)
 
 
 @pytest.mark.parametrize("kind", ["v5", "v7.3"])
@@ -219,12 +221,6 @@ def test_xmedianet_matrices(tmp_path):
     data = load(XMediaNet, tmp_path, FIVE)
     check(data, FIVE)
     assert "first half of its test rows" in data.notes[0]
-
-
-def test_xmedianet_image_and_text_in_hdf5(tmp_path):
-    arrays = named_pair(IMAGES, ("{}_text", TEXT), TWO, base=1)
-    write(tmp_path / "xmedianet_deep_doc2vec_data.h5py", arrays, "hdf5")
-    check(load(XMediaNet, tmp_path, FIVE), PAIR)
 
 
 def test_xmedianet_folder_of_small_files(tmp_path):

@@ -27,24 +27,9 @@ from torch.autograd import gradcheck
 
 from benchmark.core.method import FitLog, RunContext
 from benchmark.training import Model, train_phase
-from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, published, rows
+from tests.methods.data import PAIR, make_split, one_hot, published, rows, several_labels
 
-PAIR = {m: SIZES[m] for m in ("image", "text")}
 CONFIG = published("algcn", dim=6, node_dim=4, layers=2)
-
-
-def paired_split(sizes=PAIR, **settings):
-    """Row i of every modality shows item i."""
-    split = make_split(sizes, **settings)
-    pairs = {m.name: replace(m, pair_ids=np.arange(len(m))) for m in split}
-    return replace(split, modalities=pairs)
-
-
-def fit(split=None, **values):
-    train, log = split or paired_split(), FitLog()
-    sizes = {m: (9, d) for m, (_, d) in PAIR.items()}
-    val = paired_split(sizes, seed=1, multi=train.label_form == "multi")
-    return build("algcn", **values).fit(train, val, RunContext(precision="fp64"), log), log
 
 
 def world(n=7, classes=3):
@@ -88,9 +73,7 @@ def test_edges_follow_the_share_of_a_class():
 
 
 def test_the_graph_of_a_split_counts_pairs_in_every_modality():
-    split = paired_split(multi=True)
-    for name in PAIR:
-        split[name].labels[::2, 0] = 1
+    split = several_labels(make_split(PAIR, multi=True, paired=True))
     labels = torch.from_numpy(split.label_matrix("image")).double()
     found = label_graph(split, RunContext(), 0.4)
     assert found.dtype == torch.float64
@@ -223,41 +206,3 @@ def test_learned_edges_have_a_learning_rate_of_their_own():
     steps = {name: (after[name] - p).abs().max().item() for name, p in start.items()}
     assert steps.pop("edges") == pytest.approx(5e-3, rel=1e-3)  # Adam's first step is the rate
     assert list(steps.values()) == pytest.approx([5e-5] * 10, rel=1e-2)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"negatives": "expected"},
-        {"condition": "row"},
-        {"node_features": "learned_normal"},
-        {"alpha": 0.0},
-        {"super_weight": 0.0},
-    ],
-)
-def test_every_variant_trains_and_differs(values):
-    split = paired_split(multi=True)
-    split["image"].labels[::2, 0] = 1
-    split["text"].labels[::2, 0] = 1
-    base, changed = (fit(split=split, lr_edges=0.1, **each)[0][0] for each in ({}, values))
-    x = rows(5, 8)
-    assert changed.embed("image", x).isfinite().all()
-    assert not torch.equal(base.embed("image", x), changed.embed("image", x))
-
-
-def test_the_kept_epoch_is_the_best_on_validation_data():
-    settings = {"epochs": 4, "lr": 0.3}
-    best, log = fit(**settings)
-    last, _ = fit(**settings, select="last")
-    curve = [each[0] for each in log.history["algcn"]["val/map"]]
-    assert max(curve) > curve[-1], "the last epoch was the best, so nothing is tested"
-    x = rows(5, 8)
-    assert not torch.allclose(best[0].embed("image", x), last[0].embed("image", x))
-    stopped, _ = fit(epochs=int(np.argmax(curve)) + 1, lr=0.3, select="last")
-    assert torch.equal(best[0].embed("image", x), stopped[0].embed("image", x))
-
-
-def test_training_learns_to_retrieve():
-    retrievers, log = fit(epochs=12, lr=3e-2)
-    assert max(each[0] for each in log.history["algcn"]["val/map"]) > 0.9
-    assert nearest_class_accuracy(retrievers[0]) > 0.8

@@ -1,12 +1,12 @@
 """CMCP: what the mathematics says of it, against full inverses, and its unsafe spots."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from benchmark.datasets.wikipedia_classic import WikipediaClassic
 from benchmark.methods import cmcp
 from benchmark.methods.cmcp import (
-    CMCP,
     class_correlation,
     neighbours,
     normalised_graph,
@@ -15,19 +15,13 @@ from benchmark.methods.cmcp import (
 )
 
 from benchmark.core.data import Modality, Split
-from benchmark.core.dataset import DataRequest
-from benchmark.core.method import FitLog, RunContext
-from benchmark.errors import RecipeError
-from benchmark.evaluation.metrics import evaluate_one
-from tests.methods.data import build, make_split, one_hot, published, rows
+from tests.methods.data import PAIR, make_split, one_hot, rows
+from tests.methods.data import fit as fit_method
 
 COUNTS = torch.tensor([7.0, 3.0, 5.0], dtype=torch.float64)
 
 
-def fit(train=None, seeds=(1,), **values):
-    train = train or make_split().restrict(("image", "text"))
-    log = FitLog()
-    return build("cmcp", **{"k": 5, **values}).fit(train, train, RunContext(seeds), log), log
+fit = partial(fit_method, "cmcp", k=5)
 
 
 def features(split, a="image", b="text"):
@@ -113,18 +107,6 @@ def random_graph(count=25, k=4, seed=0):
     return normalised_graph(values.numpy(), columns.numpy())[0]
 
 
-def test_graph_follows_the_definition():
-    values, columns = neighbours(rows(25, 6), 4)
-    weights = np.zeros((25, 25))
-    np.put_along_axis(weights, columns.numpy(), values.numpy(), 1)
-    weights = (weights + weights.T) / 2
-    degrees = weights.sum(1)
-    graph, clipped = normalised_graph(values.numpy(), columns.numpy())
-    assert clipped == 0
-    assert degrees.min() > 0
-    np.testing.assert_allclose(graph.toarray(), weights / np.sqrt(np.outer(degrees, degrees)), atol=1e-14)
-
-
 def test_negative_weights_stay_until_a_degree_is_not_positive():
     ring = np.array([[1], [2], [0]])
     kept, clipped = normalised_graph(np.array([[0.9], [-0.1], [0.9]]), ring)
@@ -182,13 +164,10 @@ def test_scores_are_those_of_full_inverses(test):
         np.testing.assert_allclose(got, want / np.abs(want).max(), atol=1e-6)
 
 
-def test_classes_are_found_and_seeds_share_the_model(test):
+def test_seeds_share_the_model(test):
     (one, two), log = fit(seeds=(1, 2))
     assert one is two
-    scores = one.similarity(*features(test))
-    assert scores.dtype == torch.float32
-    found = scores.argmax(1).numpy()
-    assert (test["text"].labels[found] == test["image"].labels).mean() > 0.8
+    assert one.similarity(*features(test)).dtype == torch.float32
     facts = log.notes["graphs"]["image"]
     assert facts | {"rows": 42, "neighbours": 5, "clipped": 0} == facts
 
@@ -220,7 +199,7 @@ def test_directions_differ_with_unequal_class_counts(test):
 
 
 def test_order_of_rows_does_not_matter(test):
-    train = make_split().restrict(("image", "text"))
+    train = make_split(PAIR)
     (model,), _ = fit(train)
     a, queries, b, items = features(test)
     want = model.similarity(a, queries, b, items)
@@ -233,7 +212,7 @@ def test_order_of_rows_does_not_matter(test):
 
 
 def test_positive_affine_maps_of_a_feature_do_not_matter(test):
-    train = make_split().restrict(("image", "text"))
+    train = make_split(PAIR)
     (model,), _ = fit(train)
     want = model.similarity(*features(test))
     factor = np.float32(2.0) ** np.arange(-4, 4, dtype=np.float32)
@@ -261,40 +240,3 @@ def test_a_modality_against_itself(test):
     assert (test["image"].labels[scores.argmax(1)] == test["image"].labels).mean() > 0.8
     with pytest.raises(NotImplementedError, match="similarity"):
         model.embed("image", x)
-
-
-@pytest.mark.parametrize("values", [{}, {"constant_features": "as_published", "self_match": "first"}])
-def test_constant_columns_empty_rows_and_duplicates_give_numbers(test, values):
-    def spoil(split):
-        parts = {}
-        for m in split:
-            x = m.features.copy()
-            x[:, 0], x[0], x[3] = 1, 0, x[4]
-            parts[m.name] = Modality(m.name, x, m.labels)
-        return Split(split.name, parts, split.classes)
-
-    (model,), _ = fit(spoil(make_split().restrict(("image", "text"))), **values)
-    assert torch.isfinite(model.similarity(*features(spoil(test)))).all()
-
-
-def test_all_of_the_neighbours_is_refused():
-    with pytest.raises(RecipeError, match="cmcp: alpha must be a number from 0 to 1, not 1"):
-        build("cmcp", alpha=1.0)
-
-
-@pytest.mark.real_data
-def test_classic_wikipedia(data_folder, device):
-    """Literature split, MAP@all 0.325 / 0.250 and MAP@50 0.308 / 0.422 (an independent computation)."""
-    dataset = WikipediaClassic()
-    folder = data_folder("wikipedia_classic")
-    data = dataset.load(dataset.locate(DataRequest("official", folder, "literature")))
-    run = RunContext(device=device)
-    (model,) = CMCP(published("cmcp")).fit(data.train, data.val, run, FitLog())
-    expected = {("image", "text"): (0.325, 0.308), ("text", "image"): (0.250, 0.422)}
-    x = {m.name: run.tensor(m.features) for m in data.test}
-    y = {m.name: torch.from_numpy(m.labels).to(device) for m in data.test}
-    for (a, b), numbers in expected.items():
-        scores = model.similarity(a, x[a], b, x[b])
-        found = evaluate_one(None, y[a], None, y[b], similarity=scores, measures=("map@all", "map@50"))
-        for measure, number in zip(("map@all", "map@50"), numbers, strict=True):
-            assert found.mean(measure) == pytest.approx(number, abs=0.002)

@@ -1,5 +1,7 @@
 """Properties of DRCL."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,17 +11,11 @@ from benchmark.methods.blocks.prior import spl_phase
 from benchmark.methods.drcl import augment, discrepancy, recast_matrix
 from scipy.io import loadmat
 
-from benchmark.core.method import FitLog, RunContext
-from benchmark.errors import RecipeError
 from benchmark.training import RowSampler
-from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, rows
+from tests.methods.data import build, rows
+from tests.methods.data import fit as fit_method
 
-
-def fit(split=None, **values):
-    method, train, log = build("drcl", **values), split or make_split(), FitLog()
-    method.check(train)
-    val = make_split(seed=1, multi=train.label_form == "multi")
-    return method.fit(train, val, RunContext(precision="fp64"), log), log
+fit = partial(fit_method, "drcl")
 
 
 def test_schedules():
@@ -105,14 +101,6 @@ def test_prior_start_is_orthogonal_and_fixed():
         random_orthogonal(4, 5, 1000)
 
 
-def test_a_modality_does_not_depend_on_the_others_given_prior_and_seed():
-    both, _ = fit(prior="orthogonal")
-    only = make_split({m: SIZES[m] for m in ("image", "text")})
-    pair, _ = fit(prior="orthogonal", split=only)
-    x = rows(11, 8)
-    assert torch.equal(both[0].embed("image", x), pair[0].embed("image", x))
-
-
 def test_the_prior_is_learned_and_the_best_scored_modality_provides_it():
     _, log = fit()
     scores = log.notes["prior"]["score"]
@@ -162,40 +150,6 @@ def test_unknown_learning_rates_are_searched_on_validation():
             for rate, h in quality.items()
         }
         assert chosen == [max(kept, key=kept.get)]
-
-
-def test_a_modality_smaller_than_the_batch_and_labels_of_many_classes():
-    retrievers, log = fit(batch=1024, split=make_split(multi=True))
-    assert retrievers[0].embed("audio", rows(2, 4)).shape == (2, 16)
-    assert len(log.history["rsc/audio"]["train/total"]) == 4
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"mix": 1.0},
-        {"mixup": "input"},
-        {"recast": "transpose"},
-        {"q_fixed": 2.0},
-        {"eta": 0.0},
-        {"spl_q0": "ce"},
-    ],
-)
-def test_every_variant_trains_and_differs(values):
-    base, changed = fit(epochs=3)[0][0], fit(epochs=3, **values)[0][0]
-    x = rows(5, 8)
-    assert changed.embed("image", x).isfinite().all()
-    assert not torch.equal(base.embed("image", x), changed.embed("image", x))
-
-
-def test_training_learns_to_retrieve():
-    retrievers, _ = fit(epochs=40, q_step=0.03, lr_spl=1e-2, lr={"default": 1e-2})
-    assert nearest_class_accuracy(retrievers[0]) > 0.9
-
-
-def test_there_is_a_learning_rate_to_try():
-    with pytest.raises(RecipeError, match="lr_grid must be a list"):
-        build("drcl", lr_grid=[])
 
 
 @pytest.mark.real_data

@@ -19,16 +19,10 @@ from benchmark.methods.elrcmr import (
 )
 
 from benchmark.core.method import FitLog, RunContext
-from benchmark.errors import UnsupportedError
 from benchmark.training import Model, train_phase
-from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, published, rows
+from tests.methods.data import build, held_out, make_split, one_hot, published, rows
 
-HELD = make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1)
 F64 = RunContext(precision="fp64")
-
-
-def fit(**values):
-    return build("elrcmr", **values).fit(make_split(), HELD, F64, FitLog())[0]
 
 
 def prepared(run=F64, **values):
@@ -167,7 +161,7 @@ def test_targets_change_in_training_by_the_pass_after_an_epoch_and_not_by_valida
         name: train(replace(phase, **changes), start, run)
         for name, changes in {
             "plain": {},
-            "validated": {"validate": select_by_map(method.embed, HELD, run)},
+            "validated": {"validate": select_by_map(method.embed, held_out(make_split()), run)},
             "without": {"after_epoch": None, "epochs": 1},
             "one": {"epochs": 1},
         }.items()
@@ -213,33 +207,3 @@ def test_averaging_of_weights(average):
         assert 0 < step < 2 * 2e-3
         torch.testing.assert_close(got[name], got[f"previous.{name}"])
     assert torch.equal(got["classes"], plain["classes"])
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"weight_avg": "ema", "setp": 4},
-        {"weight_avg": "off"},
-        {"lama": 0.1},
-        {"zeta": 0.1},
-        {"ramp_steps": 4},
-        {"mc_mask_duplicates": True},
-    ],
-)
-def test_every_option_trains_and_matters(values):
-    base, changed = fit().embed("image", rows(5, 8)), fit(**values).embed("image", rows(5, 8))
-    torch.testing.assert_close(changed.norm(dim=1), torch.ones(5, dtype=torch.float64))
-    assert not torch.equal(base, changed)
-
-
-def test_training_learns_to_retrieve():
-    assert nearest_class_accuracy(fit(epochs=20, lr=1e-2)) > 0.9
-
-
-def test_data_smaller_than_a_batch():
-    assert fit(batch=1000).embed("text", rows(5, 5)).isfinite().all()
-
-
-def test_an_embedding_narrower_than_the_number_of_classes_is_refused():
-    with pytest.raises(UnsupportedError, match="elrcmr needs an embedding at least as wide as the 3 classes"):
-        build("elrcmr", dim=2).check(make_split())

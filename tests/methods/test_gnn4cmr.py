@@ -12,7 +12,6 @@ from benchmark.methods.blocks.losses import label_overlap, shares_label
 from benchmark.methods.gnn4cmr import (
     GNN4CMR,
     GNN4CMRNet,
-    contrast,
     contrastive_loss,
     forward_pass,
     objective_terms,
@@ -20,42 +19,23 @@ from benchmark.methods.gnn4cmr import (
 from torch.autograd import gradcheck
 
 from benchmark.core.method import FitLog, RunContext
-from benchmark.errors import RecipeError
 from benchmark.training import Model, train_phase
-from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, published, rows
+from tests.methods.data import PAIR, build, fit, make_split, one_hot, published, rows
 
-PAIR = {m: SIZES[m] for m in ("image", "text")}
 NARROW = {"dim": 6, "node_dim": 4, "layers": 2, "heads": 2, "decoder_image": 5, "decoder_text": 5}
 CONFIG = published("gnn4cmr", **NARROW, disc_shares=(1, 1), alpha=0.5, beta=2.0)
-
-
-def paired_split(sizes=PAIR, **settings):
-    """Row i of every modality shows item i."""
-    split = make_split(sizes, **settings)
-    pairs = {m.name: replace(m, pair_ids=np.arange(len(m))) for m in split}
-    return replace(split, modalities=pairs)
-
-
-def fit(split=None, seeds=(1,), replicas="auto", **values):
-    train, run, log = (
-        split or paired_split(),
-        RunContext(seeds, precision="fp64", replicas=replicas),
-        FitLog(),
-    )
-    sizes = {m.name: (9, m.dim) for m in train}
-    val = paired_split(sizes, seed=1, multi=train.label_form == "multi")
-    return build("gnn4cmr", **values).fit(train, val, run, log), log
+TRAIN = make_split(PAIR, paired=True)
 
 
 def network():
     """The networks without weights, and parameters of one replica."""
-    net, start = GNN4CMR(CONFIG).start(paired_split(), RunContext(precision="fp64"))
+    net, start = GNN4CMR(CONFIG).start(TRAIN, RunContext(precision="fp64"))
     return net, {name: p[0] for name, p in start.items()}
 
 
 def one_step(config):
     """Change of every parameter and statistic in one step on all pairs."""
-    run, train, method = RunContext(precision="fp64"), paired_split(), GNN4CMR(config)
+    run, train, method = RunContext(precision="fp64"), TRAIN, GNN4CMR(config)
     net, start = method.start(train, run)
     phase = method.phase(net, method.sampler(train, run))
     phase = replace(phase, constants=method.constants(train, start, run), keep=())
@@ -85,32 +65,6 @@ def test_equal_logits_leave_a_discriminator_at_chance():
     assert adversarial_loss(*logits).item() == pytest.approx(4 * math.log(2))
     right = [torch.tensor([[0.0, 50.0]]) * sign for sign in (1, -1, 1, -1)]
     assert adversarial_loss(*right).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_contrast_of_two_items_by_hand():
-    u = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
-    v = torch.tensor([[0.8, 0.6], [0.0, 1.0]], dtype=torch.float64)
-    inter, intra = contrastive_loss((u, v), (one_hot([0, 1], 2),) * 2, replace(CONFIG, tau=0.5))
-    z = [[1.6, 0.0], [1.92, 1.6]]  # cosines / tau
-
-    def mass(*logits):
-        return math.log(sum(math.exp(1.06 * each) for each in logits))
-
-    across = -(z[0][0] - mass(*z[0]) + z[1][1] - mass(*z[1])) / 2
-    back = -(z[0][0] - mass(z[0][0], z[1][0]) + z[1][1] - mass(z[0][1], z[1][1])) / 2
-    assert inter.item() == pytest.approx(across + back)
-    assert intra.item() == 0  # no row has another positive
-
-
-def test_contrast_against_loops():
-    y = one_hot([0, 1, 0, 0], 3)
-    z, similar, spread = rows(4, 4), y @ y.T, 1.06
-    total = 0.0
-    for i in range(4):
-        mass = math.log(sum(math.exp(spread * z[i, k]) for k in range(4)))
-        for j in range(4):
-            total -= similar[i, j] / similar[i].sum() * (z[i, j] - mass) / 4
-    torch.testing.assert_close(contrast(z, similar, spread), total)
 
 
 def test_lengths_and_order_of_embeddings_do_not_matter():
@@ -251,63 +205,16 @@ def test_terms_add_up():
     torch.testing.assert_close(terms["total"], wanted)
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"model": "i_gnn", "node_features": "class_mean"},
-        {"model": "i_gnn", "node_features": "learned_normal"},
-        {"node_features": "learned_normal"},
-        {"node_features": "class_mean"},
-        {"label_sim": "jaccard"},
-        {"disc_shares": (2, 4)},
-        {"intra": 0.0},
-    ],
-)
-def test_every_variant_trains_and_differs(values):
-    split = paired_split(multi=True)
-    for name in PAIR:
-        split[name].labels[::2, 0] = 1
-    base, changed = (fit(split=split, **each)[0][0] for each in ({}, values))
-    x = rows(5, 8)
-    assert changed.embed("image", x).isfinite().all()
-    assert not torch.equal(base.embed("image", x), changed.embed("image", x))
-
-
-def test_unpaired_modalities_and_narrow_features():
-    split = make_split({"audio": (30, 10), "3d": (7, 29)})
-    retrievers, log = fit(split)
-    assert list(log.history) == ["gnn4cmr/audio-3d"]
-    assert retrievers[0].embed("3d", rows(2, 29)).isfinite().all()
-
-
 def test_a_last_batch_of_one_pair_is_left_out():
-    _, log = fit(paired_split({"image": (17, 8), "text": (17, 5)}))
+    _, log = fit("gnn4cmr", make_split({"image": (17, 8), "text": (17, 5)}, paired=True))
     assert np.isfinite(log.history["gnn4cmr/image-text"]["train/total"]).all()
 
 
 def test_small_data_get_enough_updates():
-    _, log = fit(min_updates=11)  # 30 pairs in batches of 16: two updates per epoch
+    _, log = fit("gnn4cmr", TRAIN, min_updates=11)  # 30 pairs in batches of 16: two updates per epoch
     assert len(log.history["gnn4cmr/image-text"]["train/total"]) == 6
-    _, log = fit(min_updates=2)
+    _, log = fit("gnn4cmr", TRAIN, min_updates=2)
     assert len(log.history["gnn4cmr/image-text"]["train/total"]) == 3
-
-
-def test_the_kept_epoch_is_the_best_on_validation_data():
-    settings = {"epochs": 3, "lr": 0.3}
-    best, log = fit(**settings)
-    last, _ = fit(**settings, select="last")
-    curve = [each[0] for each in log.history["gnn4cmr/image-text"]["val/map"]]
-    assert max(curve) > curve[-1], "the last epoch was the best, so nothing is tested"
-    x = rows(5, 8)
-    assert not torch.allclose(best[0].embed("image", x), last[0].embed("image", x))
-    stopped, _ = fit(epochs=int(np.argmax(curve)) + 1, lr=0.3, select="last")
-    assert torch.equal(best[0].embed("image", x), stopped[0].embed("image", x))
-
-
-def test_training_learns_to_retrieve():
-    retrievers, log = fit(epochs=15, lr=1e-2)
-    assert max(each[0] for each in log.history["gnn4cmr/image-text"]["val/map"]) > 0.9
-    assert nearest_class_accuracy(retrievers[0]) > 0.8
 
 
 def test_class_means_as_node_features():
@@ -333,13 +240,8 @@ def test_class_means_are_those_of_a_text_or_else_of_the_second_modality(names, u
 
 def test_every_replica_starts_from_a_graph_of_its_own_nodes():
     values = {"model": "i_gnn", "node_features": "learned_normal"}
-    together, _ = fit(seeds=(1, 2), replicas="together", **values)
+    together, _ = fit("gnn4cmr", TRAIN, seeds=(1, 2), replicas="together", **values)
     x = rows(5, 8)
     for seed, retriever in zip((1, 2), together, strict=True):
-        [alone], _ = fit(seeds=(seed,), replicas="alone", **values)
+        [alone], _ = fit("gnn4cmr", TRAIN, seeds=(seed,), replicas="alone", **values)
         torch.testing.assert_close(retriever.embed("image", x), alone.embed("image", x), rtol=1e-6, atol=1e-8)
-
-
-def test_cosines_of_uniform_nodes_make_no_graph():
-    with pytest.raises(RecipeError, match="i_gnn needs other node_features"):
-        build("gnn4cmr", model="i_gnn")

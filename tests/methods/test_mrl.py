@@ -11,14 +11,8 @@ from benchmark.methods.blocks.layers import unit_rows
 from benchmark.methods.blocks.losses import repeated_pairs, robust_clustering, tuple_contrast
 
 from benchmark.core.method import FitLog, RunContext
-from benchmark.errors import UnsupportedError
 from benchmark.training import Model, train_phase
-from tests.methods.data import SIZES, build, make_split, nearest_class_accuracy, one_hot, rows
-
-
-def fit(**values):
-    held = make_split({m: (9, d) for m, (_, d) in SIZES.items()}, seed=1)
-    return build("mrl", **values).fit(make_split(), held, RunContext(precision="fp64"), FitLog())[0]
+from tests.methods.data import build, make_split, one_hot, rows
 
 
 def prepared(run, **values):
@@ -135,28 +129,3 @@ def test_the_rate_follows_the_epoch():
     assert [late_cosine(4)(e, 0) for e in range(6)] == pytest.approx(wanted)
     phase, _ = prepared(RunContext(), epochs=4)
     assert [phase.objectives[0].factor(e, 99) for e in range(6)] == pytest.approx(wanted)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"mc_form": "paper"},
-        {"mc_mask_duplicates": True},
-        {"beta": 0.98},
-        {"tau": 0.1},
-        {"select": "last", "epochs": 2},
-    ],
-)
-def test_every_option_trains_and_matters(values):
-    base, changed = fit().embed("image", rows(5, 8)), fit(**values).embed("image", rows(5, 8))
-    torch.testing.assert_close(changed.norm(dim=1), torch.ones(5, dtype=torch.float64))
-    assert not torch.allclose(base, changed)
-
-
-def test_training_learns_to_retrieve():
-    assert nearest_class_accuracy(fit(epochs=20, lr=1e-2)) > 0.9
-
-
-def test_an_embedding_narrower_than_the_number_of_classes_is_refused():
-    with pytest.raises(UnsupportedError, match="mrl needs an embedding at least as wide as the 3 classes"):
-        build("mrl", dim=2).check(make_split())

@@ -1,9 +1,7 @@
 """ACMR against a transcription of its public code (tests/parity/vectors/acmr.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.acmr import (
@@ -21,42 +19,31 @@ from benchmark.methods.acmr import (
 from benchmark.methods.blocks.layers import reverse_gradient
 from benchmark.methods.blocks.losses import shares_label
 
-from benchmark.core.data import Modality, Split
-from benchmark.core.method import FitLog, RunContext
-from benchmark.training import Model, TupleSampler, train_phase
+from benchmark.training import Model
 from tests.methods.data import one_hot, published
+from tests.parity.golden import curve, in_order, numbers, paired, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "acmr.npz")
+GOLDEN, golden, close = vectors("acmr", atol=1e-6)
 PARTS = {"image": "img", "text": "txt", "label": "cls", "domain": "dom"}
+
+
+def weights(dataset):
+    return numbers(GOLDEN, label_weight=f"w_label_{dataset}", dissimilar_weight=f"w_dissimilar_{dataset}")
+
+
 CONFIG = published(
     "acmr",
     hidden_image=(12, 10),
     hidden_text=(8, 10),
     dim=8,
     hidden_domain=(4, 2),
-    label_weight=float(GOLDEN["par_w_label_wiki"]),
-    dissimilar_weight=float(GOLDEN["par_w_dissimilar_wiki"]),
-    positive_weight=float(GOLDEN["par_alpha"]),
-    margin=float(GOLDEN["par_margin"]),
-    lr=float(GOLDEN["par_lr"]),
-    betas=(float(GOLDEN["par_beta1"]), float(GOLDEN["par_beta2"])),
     batch=12,
     epochs=4,
     shuffle=False,
+    **numbers(GOLDEN, "margin", "lr", "betas", positive_weight="alpha"),
+    **weights("wiki"),
 )
-NUS = replace(
-    CONFIG,
-    label_weight=float(GOLDEN["par_w_label_nus"]),
-    dissimilar_weight=float(GOLDEN["par_w_dissimilar_nus"]),
-)
-
-
-def golden(name):
-    return torch.from_numpy(GOLDEN[name]).double()
-
-
-def close(got, name):
-    torch.testing.assert_close(got, golden(name), rtol=1e-5, atol=1e-6)
+NUS = replace(CONFIG, **weights("nus"))
 
 
 def network():
@@ -151,24 +138,12 @@ def test_schedule_of_the_reversal(epochs):
 @pytest.mark.parametrize("loss", ["triplet", "contrastive"])
 def test_four_steps_of_training(update, loss):
     config = replace(CONFIG, update=update, embedding_loss=loss)
-    labels = GOLDEN["in_labels"]
-    split = Split(
-        "train",
-        {
-            "image": Modality("image", GOLDEN["in_img"], labels, np.arange(12)),
-            "text": Modality("text", GOLDEN["in_txt"], labels, np.arange(12)),
-        },
-        4,
-        "single",
-    )
-    run = RunContext(precision="fp64")
-    phase = ACMR(config).phase(NET, TupleSampler(split, run, 12, shuffle=False))
+    split = paired(GOLDEN["in_labels"], 4, image=GOLDEN["in_img"], text=GOLDEN["in_txt"])
+    phase = ACMR(config).phase(NET, in_order(split))
     phase = replace(phase, schedule=lambda epoch: {"reversal": float(GOLDEN["par_lambda"])})
-    done = train_phase(phase, {n: p[None] for n, p in PARAMS.items()}, run, FitLog())
+    params, history = train(phase, PARAMS)
     trace = f"out_trace_{update}_{loss}"
-    for term, ours in (("emb", "embedding"), ("domain", "domain")):
-        got = torch.tensor(done.history[f"train/{ours}"], dtype=torch.float64)[:, 0]
-        close(got, f"{trace}_{term}")
+    close(curve(history, "embedding"), f"{trace}_emb")
+    close(curve(history, "domain"), f"{trace}_domain")
     for part, place in (("image", 2), ("text", 0), ("label", 0), ("domain", 0)):
-        got = done.params[f"{part}.{place}.weight"][0].T
-        close(got, f"{trace}_w4_{PARTS[part]}_fc{int(place) + 1}_w")
+        close(params[f"{part}.{place}.weight"].T, f"{trace}_w4_{PARTS[part]}_fc{place + 1}_w")

@@ -1,31 +1,25 @@
 """ALGCN against outputs of its public code (tests/parity/vectors/algcn.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import benchmark.methods.algcn
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.algcn import ALGCN, ALGCNNet, adapted_graph, objective_terms, sampled_supervision
 from benchmark.methods.blocks.graph import co_occurrence, label_scores, normalized, static_graph
 
-from benchmark.core.method import FitLog, RunContext
-from benchmark.training import Batch, Model, train_phase
+from benchmark.training import Batch, Model
 from tests.methods.data import published
+from tests.parity.golden import AsStored, curve, numbers, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "algcn.npz")
+GOLDEN, golden, close = vectors("algcn")
 CONFIG = published(
     "algcn",
     dim=16,
     node_dim=10,
     epochs=1,
-    lr=float(GOLDEN["par_lr"]),
     lr_edges=float(GOLDEN["par_lr"] * GOLDEN["par_lr_B_mult"]),
-    betas=(float(GOLDEN["par_beta1"]), float(GOLDEN["par_beta2"])),
-    alpha=float(GOLDEN["par_alpha"]),
-    gamma=float(GOLDEN["par_gamma"]),
-    super_weight=float(GOLDEN["par_super_weight"]),
+    **numbers(GOLDEN, "lr", "betas", "alpha", "gamma", "super_weight"),
 )
 NAMES = {
     "edges": "B",
@@ -42,14 +36,6 @@ NAMES = {
 }
 INPUTS = {"image": "img", "text": "txt"}
 CASES = pytest.mark.parametrize("case", ["single", "multi"])
-
-
-def golden(name):
-    return torch.from_numpy(GOLDEN[name]).double()
-
-
-def close(got, name):
-    torch.testing.assert_close(got, golden(name), rtol=1e-5, atol=1e-5)
 
 
 def network(case):
@@ -103,34 +89,19 @@ def test_a_step_with_its_gradients(case):
         close(gradient, f"out_{case}_grad_{name}")
 
 
-class OneBatch:
-    """Serves the rows of the vectors as they are."""
-
-    sizes = (8,)
-
-    def __init__(self, case):
-        self.x = {m: golden(f"in_{name}") for m, name in INPUTS.items()}
-        self.y = dict.fromkeys(INPUTS, golden(f"in_labels_{case}")[:8])
-
-    def draw(self, generator):
-        return {"key": torch.arange(8)}
-
-    def gather(self, drawn):
-        return Batch(self.x, self.y, {}, drawn)
-
-
 @CASES
 def test_a_step_of_training(case, monkeypatch):
     monkeypatch.setattr(benchmark.methods.algcn, "draw_masks", lambda *_: golden(f"in_{case}_masks"))
     net, params = network(case)
-    phase = ALGCN(CONFIG).phase(net, OneBatch(case))
-    phase = replace(phase, constants={"static": golden(f"in_{case}_w_A")[None]}, keep=())
-    start = {n: p.detach()[None] for n, p in params.items()}
-    done = train_phase(phase, start, RunContext(precision="fp64"), FitLog())
-    assert done.history["train/total"][0][0] == pytest.approx(float(GOLDEN[f"out_{case}_total"]), abs=1e-5)
+    x, y = {m: golden(f"in_{name}") for m, name in INPUTS.items()}, golden(f"in_labels_{case}")[:8]
+    phase = ALGCN(CONFIG).phase(net, AsStored(Batch(x, dict.fromkeys(x, y), {}, {"key": torch.arange(8)})))
+    trained, history = train(
+        replace(phase, constants={"static": golden(f"in_{case}_w_A")[None]}, keep=()), params
+    )
+    assert curve(history).item() == pytest.approx(float(GOLDEN[f"out_{case}_total"]), abs=1e-5)
     after = {ours: f"out_{case}_after1step_{theirs}" for ours, theirs in NAMES.items()}
-    checked = {ours: name for ours, name in after.items() if name in GOLDEN.files}
+    checked = {ours: name for ours, name in after.items() if name in GOLDEN}
     assert len(checked) == 4
     for ours, name in checked.items():
-        close(done.params[ours][0], name)
-        assert not torch.allclose(done.params[ours][0], params[ours], rtol=0, atol=1e-6)
+        close(trained[ours], name)
+        assert not torch.allclose(trained[ours], params[ours], rtol=0, atol=1e-6)

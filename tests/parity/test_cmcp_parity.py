@@ -1,7 +1,5 @@
 """CMCP against reference vectors computed from its formulas with full inverses."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,8 +14,9 @@ from benchmark.methods.cmcp import (
 
 from benchmark.evaluation.metrics import evaluate_one
 from tests.methods.data import published
+from tests.parity.golden import vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "cmcp.npz")
+GOLDEN, golden, _ = vectors("cmcp")
 CASES = ("c1", "c2", "c3")
 CLOSE = {"rtol": 1e-10, "atol": 1e-14}
 

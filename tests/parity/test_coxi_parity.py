@@ -1,7 +1,6 @@
 """COXI against outputs of its public code (tests/parity/vectors/coxi.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +9,12 @@ from benchmark.methods.blocks.layers import unit_rows
 from benchmark.methods.coxi import COXI, COXINet, objective_terms
 from torch import nn
 
-from benchmark.core.data import Modality, Split
-from benchmark.core.method import FitLog, RunContext
 from benchmark.evaluation.validation import mean_average_precision
-from benchmark.training import Model, TupleSampler, train_phase
+from benchmark.training import Model
 from tests.methods.data import published
+from tests.parity.golden import curve, in_order, numbers, paired, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "coxi.npz")
+GOLDEN, golden, close = vectors("coxi")
 INPUTS = ("f1", "f2", "logits1", "logits2", "proxies")
 LAYERS = {
     **{f"encoder.own.{m}.{k}": f"{n}_fc{k + 1}" for m, n in enumerate(("img", "txt")) for k in (0, 1)},
@@ -27,16 +25,8 @@ LAYERS = {
 }
 
 
-def golden(name):
-    return torch.from_numpy(np.asarray(GOLDEN[name])).double()
-
-
-def close(got, name, tolerance=1e-5):
-    torch.testing.assert_close(got, golden(name), rtol=tolerance, atol=tolerance)
-
-
 def config(case, **values):
-    given = {n: float(GOLDEN[f"par_{case}_{n}"]) for n in ("margin", "alpha", "beta", "gamma")}
+    given = numbers(GOLDEN, "margin", "alpha", "beta", "gamma", prefix=f"par_{case}_")
     return published("coxi", **given, **values)
 
 
@@ -92,22 +82,19 @@ class Free(nn.Module):
 
 
 def test_steps_of_network_and_proxies():
-    rates = {"lr": float(GOLDEN["par_step_lr"]), "lr_proxies": float(GOLDEN["par_step_lr_proxy"])}
+    rates = numbers(GOLDEN, lr="step_lr", lr_proxies="step_lr_proxy")
     method = COXI(config("A", epochs=int(GOLDEN["par_step_n"]), dim=16, **rates))
     net = COXINet({"image": 1, "text": 1}, method.config, 4)
     net.encoder = Free()
     free = {"encoder.image": "f1", "encoder.text": "f2", "proxies": "proxies"}
     linear = {"classifier.weight": "step_cls_weight", "classifier.bias": "step_cls_bias"}
-    params = {ours: golden(f"in_{theirs}")[None] for ours, theirs in {**free, **linear}.items()}
-    run, ids = RunContext(precision="fp64"), np.arange(10)
+    params = {ours: golden(f"in_{theirs}") for ours, theirs in {**free, **linear}.items()}
     empty = np.zeros((10, 1), np.float32)
-    modalities = {m: Modality(m, empty, GOLDEN["in_labels"], ids) for m in ("image", "text")}
-    sampler = TupleSampler(Split("train", modalities, 4), run, 10, shuffle=False)
-    phase = replace(method.phase(net, sampler), keep=())
-    done = train_phase(phase, params, run, FitLog())
-    close(torch.tensor(done.history["train/total"]).double()[:, 0], "out_step_losses", 1e-4)
+    sampler = in_order(paired(GOLDEN["in_labels"], 4, image=empty, text=empty))
+    trained, history = train(replace(method.phase(net, sampler), keep=()), params)
+    close(curve(history), "out_step_losses", 1e-4)
     for ours, theirs in {**free, "classifier.weight": "cls_weight"}.items():
-        close(done.params[ours][0], f"out_step_{theirs}", 1e-4)
-        moved = (golden(f"out_step_{theirs}") - params[ours][0]).abs().max()
-        error = (done.params[ours][0] - golden(f"out_step_{theirs}")).abs().max()
+        close(trained[ours], f"out_step_{theirs}", 1e-4)
+        moved = (golden(f"out_step_{theirs}") - params[ours]).abs().max()
+        error = (trained[ours] - golden(f"out_step_{theirs}")).abs().max()
         assert error < 0.01 * moved, "a tolerance wider than the step would prove nothing"

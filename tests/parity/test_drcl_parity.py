@@ -1,9 +1,7 @@
 """DRCL against outputs of its public code (tests/parity/vectors/drcl.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.layers import UnitMLP
@@ -11,21 +9,12 @@ from benchmark.methods.blocks.losses import generalized_cross_entropy, log_label
 from benchmark.methods.blocks.prior import spl_phase
 from benchmark.methods.drcl import DRCL, augment, discrepancy, objective_terms, q_rsc, recast_matrix
 
-from benchmark.core.method import FitLog, RunContext
+from benchmark.core.method import FitLog
 from benchmark.training import RowSampler, train_phase
 from tests.methods.data import published
+from tests.parity.golden import RUN, numbers, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "drcl.npz")
-RUN = RunContext(precision="fp64")
-
-
-def golden(name, dtype=torch.float64):
-    value = torch.from_numpy(GOLDEN[name])
-    return value.to(dtype) if value.is_floating_point() else value
-
-
-def close(got, name, tolerance=1e-5):
-    torch.testing.assert_close(got, golden(name), rtol=tolerance, atol=tolerance)
+GOLDEN, golden, close = vectors("drcl", whole=True)
 
 
 @pytest.fixture
@@ -66,7 +55,7 @@ def test_total_and_its_gradient_follow_the_schedule(epoch):
     close(q, f"out_q_e{epoch}")
     features = golden("in_features").requires_grad_()
     order, share = golden("in_perm"), float(GOLDEN["par_gamma"])
-    config = published("drcl", **{n: float(GOLDEN[f"par_{n}"]) for n in ("eta", "alpha", "beta")})
+    config = published("drcl", **numbers(GOLDEN, "eta", "alpha", "beta"))
     inverse = recast_matrix(golden("in_W")[None], "pinv")[0]
     labels = augment(golden("in_labels"), order, share)
     terms = objective_terms(augment(features, order, share), labels, golden("in_W"), inverse, q, config)

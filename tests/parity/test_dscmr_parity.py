@@ -1,22 +1,19 @@
 """DSCMR against outputs of its public code (tests/parity/vectors/dscmr.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.layers import unit_rows
 from benchmark.methods.blocks.losses import half_cosine_likelihood
 from benchmark.methods.dscmr import DSCMR, DSCMRNet, objective_terms
 
-from benchmark.core.data import Modality, Split
-from benchmark.core.method import FitLog, RunContext
 from benchmark.evaluation.validation import mean_average_precision, validation_map
-from benchmark.training import Model, TupleSampler, train_phase
+from benchmark.training import Model
 from tests.methods.data import published
+from tests.parity.golden import curve, in_order, numbers, paired, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "dscmr.npz")
+GOLDEN, golden, close = vectors("dscmr")
 PAIRS = {"uu": ("in_u", "in_u"), "uv": ("in_u", "in_v"), "vv": ("in_v", "in_v")}
 LAYERS = {
     "encoder.branches.0": "img_fc",
@@ -28,18 +25,8 @@ NAMES = {f"{o}.{part}": f"{t}_{part}" for o, t in LAYERS.items() for part in ("w
 INPUTS = ("u", "v", "pu", "pv")
 
 
-def golden(name):
-    return torch.from_numpy(np.asarray(GOLDEN[name])).double()
-
-
-def close(got, name):
-    torch.testing.assert_close(got, golden(name), rtol=1e-5, atol=1e-5)
-
-
 def config(**values):
-    betas = (float(GOLDEN["par_beta1"]), float(GOLDEN["par_beta2"]))
-    weights = {"alpha": float(GOLDEN["par_alpha"]), "beta": float(GOLDEN["par_beta"])}
-    return published("dscmr", **{"lr": float(GOLDEN["par_lr"]), "betas": betas, **weights, **values})
+    return published("dscmr", **{**numbers(GOLDEN, "lr", "betas", "alpha", "beta"), **values})
 
 
 def terms_of(labels="in_y", **values):
@@ -101,16 +88,11 @@ def test_networks_and_retrieval():
 
 def test_five_steps_of_training():
     net, params = network()
-    run = RunContext(precision="fp64")
-    labels, ids = GOLDEN["in_labels"], np.arange(12)
-    modalities = {
-        name: Modality(name, GOLDEN[x], labels, ids) for name, x in (("image", "in_img"), ("text", "in_txt"))
-    }
-    sampler = TupleSampler(Split("train", modalities, 4), run, 12, shuffle=False)
+    sampler = in_order(paired(GOLDEN["in_labels"], 4, image=GOLDEN["in_img"], text=GOLDEN["in_txt"]))
     assert sampler.sizes == (12,)
     phase = DSCMR(config(epochs=5)).phase(net, sampler)
-    done = train_phase(replace(phase, keep=()), {n: p[None] for n, p in params.items()}, run, FitLog())
-    close(torch.tensor(done.history["train/total"]).double()[:, 0], "out_train_losses")
+    trained, history = train(replace(phase, keep=()), params)
+    close(curve(history), "out_train_losses")
     for ours, theirs in NAMES.items():
-        close(done.params[ours][0], f"out_w5_{theirs}")
+        close(trained[ours], f"out_w5_{theirs}")
     assert float(GOLDEN["par_eps"]) == phase.objectives[0].optimizer.eps

@@ -1,8 +1,5 @@
 """ELRCMR against outputs of its public code (tests/parity/vectors/elrcmr.npz)."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.losses import robust_clustering, tuple_contrast
@@ -20,22 +17,13 @@ from benchmark.methods.elrcmr import (
 
 from benchmark.training import Model
 from tests.methods.data import build, published
+from tests.parity.golden import numbers, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "elrcmr.npz")
-
-
-def golden(name):
-    found = torch.from_numpy(np.asarray(GOLDEN[name]))
-    return found.double() if found.is_floating_point() else found
-
-
-def close(got, name, tolerance=1e-6):
-    wanted = golden(name)
-    torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance * wanted.abs().max().item())
+GOLDEN, golden, close = vectors("elrcmr", 1e-6, whole=True, of_largest=True)
 
 
 def test_two_steps_with_targets():
-    config = published("elrcmr", **{name: float(golden(f"parA_{name}")) for name in ("tau", "lama", "zeta")})
+    config = published("elrcmr", **numbers(GOLDEN, "tau", "lama", "zeta", prefix="parA_"))
     assert float(golden("parA_ema_momentum")) == MOMENTUM
     assert float(golden("parA_clamp")) == CLIP
     beta, count = float(golden("parA_beta_t")), int(golden("parA_num_classes"))

@@ -1,9 +1,7 @@
 """GNN4CMR against outputs of its public code (tests/parity/vectors/gnn4cmr.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.adversarial import adversarial_loss
@@ -11,11 +9,11 @@ from benchmark.methods.blocks.graph import cosine_graph, head_graph, normalized,
 from benchmark.methods.blocks.losses import common_space_likelihood
 from benchmark.methods.gnn4cmr import GNN4CMR, GNN4CMRNet, contrastive_loss, forward_pass, objective_terms
 
-from benchmark.core.method import FitLog, RunContext
-from benchmark.training import Batch, Model, train_phase
+from benchmark.training import Batch, Model
 from tests.methods.data import published
+from tests.parity.golden import AsStored, numbers, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "gnn4cmr.npz")
+GOLDEN, golden, close = vectors("gnn4cmr")
 MODELS = pytest.mark.parametrize("model", ["p", "i"])
 FORMS = pytest.mark.parametrize("form", ["single", "multi"])
 BLOCKS = {
@@ -31,15 +29,6 @@ THRESHOLD = 0.4
 LOOSE = "out_i_after1step_text2img_net.denseL2.bias"  # Adam's step along a gradient that is exactly zero
 
 
-def golden(name):
-    return torch.from_numpy(GOLDEN[name]).double()
-
-
-def close(got, name):
-    tolerance = 1e-4 if name == LOOSE else 1e-5
-    torch.testing.assert_close(got, golden(name), rtol=tolerance, atol=tolerance)
-
-
 def config_of(model):
     return published(
         "gnn4cmr",
@@ -52,14 +41,8 @@ def config_of(model):
         decoder_image=14,
         decoder_text=12,
         epochs=1,
-        lr=float(GOLDEN["par_lr"]),
-        betas=(float(GOLDEN["par_beta1"]), float(GOLDEN["par_beta2"])),
-        alpha=float(GOLDEN["par_alpha"]),
-        beta=float(GOLDEN["par_beta"]),
-        tau=float(GOLDEN["par_temp"]),
-        intra=float(GOLDEN["par_gamma"]),
-        spread=float(GOLDEN["par_den_factor"]),
         threshold=THRESHOLD,
+        **numbers(GOLDEN, "lr", "betas", "alpha", "beta", tau="temp", intra="gamma", spread="den_factor"),
     )
 
 
@@ -160,33 +143,18 @@ def test_a_step_with_its_gradients(model):
         close(value, f"out_{model}_{theirs(name)}")
 
 
-class OneBatch:
-    """Serves the rows of the vectors as they are."""
-
-    sizes = (10,)
-
-    def draw(self, generator):
-        return {"rows": torch.arange(10)}
-
-    def gather(self, drawn):
-        y = golden("in_labels_single")
-        return Batch(inputs(), {"image": y, "text": y}, {}, {})
-
-
 @MODELS
 def test_a_step_of_training_and_retrieval_after_it(model):
     config, net, params = network(model)
     method = GNN4CMR(config)
-    phase = method.phase(net, OneBatch())
-    phase = replace(phase, constants={"graph": fixed_graph(model)[None]}, keep=())
-    start = {n: p[None] for n, p in params.items()}
-    done = train_phase(phase, start, RunContext(precision="fp64"), FitLog())
-    after = {n: p[0] for n, p in done.params.items()}
+    y = golden("in_labels_single")
+    phase = method.phase(net, AsStored(Batch(inputs(), {"image": y, "text": y}, {}, {})))
+    after, _ = train(replace(phase, constants={"graph": fixed_graph(model)[None]}, keep=()), params)
     checked = {n: f"out_{model}_after1step_{theirs(n)}" for n in after}
-    checked = {n: name for n, name in checked.items() if name in GOLDEN.files}
+    checked = {n: name for n, name in checked.items() if name in GOLDEN}
     assert len(checked) == 4
     for ours, name in checked.items():
-        close(after[ours], name)
+        close(after[ours], name, 1e-4 if name == LOOSE else 1e-5)
         assert not torch.allclose(after[ours], params[ours], rtol=0, atol=1e-6)
     statistics = [n for n in after if "running" in n]
     assert len(statistics) == 12

@@ -1,31 +1,19 @@
 """MAN against outputs of its public code (tests/parity/vectors/man.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.eigen import generalized_eigenvalues
 from benchmark.methods.blocks.layers import MLP
 from benchmark.methods.man import MAN, AdversarialNet, discriminant, modality_errors, scatters
 
-from benchmark.core.method import FitLog, RunContext
-from benchmark.training import Batch, Model, train_phase
+from benchmark.training import Batch, Model
 from tests.methods.data import published
+from tests.parity.golden import AsStored, curve, numbers, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "man.npz")
+GOLDEN, golden, close = vectors("man", whole=True, of_largest=True)
 PARTS = ("weight", "bias")
-
-
-def golden(name):
-    found = torch.from_numpy(np.asarray(GOLDEN[name]))
-    return found.double() if found.is_floating_point() else found
-
-
-def close(got, name, tolerance=1e-5):
-    wanted = golden(name)
-    torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance * wanted.abs().max().item())
 
 
 def perceptron(case, net, layers):
@@ -108,21 +96,6 @@ def test_discriminant_with_missing_classes():
     close(found, "outC_eigvals_f64", 1e-9)
 
 
-class Fixed:
-    """The same batch in every step."""
-
-    sizes = (16,)
-
-    def __init__(self, batch):
-        self.batch = batch
-
-    def draw(self, generator):
-        return {"rows": torch.arange(16)}
-
-    def gather(self, drawn):
-        return self.batch
-
-
 def test_five_alternating_steps():
     names = ("0", "1", "2")
     y = torch.eye(4, dtype=torch.float64)[golden("inD_y")]
@@ -131,22 +104,19 @@ def test_five_alternating_steps():
         "man",
         hidden=(16, 16),
         epochs=int(golden("parD_steps")),
-        lr=float(golden("parD_lr")),
-        betas=(float(golden("parD_beta1")), float(golden("parD_beta2"))),
-        eta=float(golden("parD_eta")),
-        fisher_beta=float(golden("parD_fisher_beta")),
+        **numbers(GOLDEN, "lr", "betas", "eta", "fisher_beta", prefix="parD_"),
     )
     net = AdversarialNet({k: rows.shape[1] for k, rows in x.items()}, config, 4).to("meta")
     layers = {"fc1": "hidden.0", "fc2": "hidden.1", "fc3": "last"}
-    start = {f"discriminator.{n}": p[None] for n, p in discriminator("D").items()}
+    start = {f"discriminator.{n}": p for n, p in discriminator("D").items()}
     for k in names:
-        start |= {f"encoders.{k}.{n}": p[None] for n, p in perceptron("D", f"G{k}", layers).items()}
+        start |= {f"encoders.{k}.{n}": p for n, p in perceptron("D", f"G{k}", layers).items()}
     method = MAN(config)
-    phase = replace(method.phase(net, Fixed(Batch(x, dict.fromkeys(names, y), {}, {}))), keep=())
-    done = train_phase(phase, start, RunContext(precision="fp64"), FitLog())
-    model = Model(net, {n: p[0] for n, p in done.params.items()})
+    phase = method.phase(net, AsStored(Batch(x, dict.fromkeys(names, y), {}, {})))
+    params, history = train(replace(phase, keep=()), start)
+    model = Model(net, params)
     terms = ("discriminator", "adversarial", "discriminant")
-    losses = torch.tensor([done.history[f"train/{term}"] for term in terms], dtype=torch.float64)[..., 0].T
+    losses = torch.stack([curve(history, term) for term in terms], dim=1)
     z = torch.stack([method.embed(model, k, rows) for k, rows in x.items()])
     guesses = model.discriminator(z).softmax(dim=-1)
     for suffix, tolerance in (("_f64", 1e-7), ("", 1e-4)):

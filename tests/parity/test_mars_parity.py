@@ -1,9 +1,7 @@
 """MARS against outputs of its public code (tests/parity/vectors/mars.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.layers import MLP, part_of
@@ -11,11 +9,12 @@ from benchmark.methods.blocks.losses import cross_entropy, pair_likelihood
 from benchmark.methods.blocks.prior import scale_prior
 from benchmark.methods.mars import MARS, DataNetwork, Networks, largest_log_probability
 
-from benchmark.core.method import FitLog, RunContext
-from benchmark.training import Batch, Model, RowSampler, train_phase
+from benchmark.training import Batch, Model
 from tests.methods.data import published
+from tests.parity.golden import AsStored, curve, numbers, vectors
+from tests.parity.golden import train as train_one
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "mars.npz")
+GOLDEN, golden, close = vectors("mars")
 LABEL = {
     f"{layer}.{part}": f"{fc}.{part}"
     for layer, fc in {"hidden.0": "fc1", "hidden.1": "fc2", "last": "fc3"}.items()
@@ -25,14 +24,6 @@ DATA = {f"trunk.{k}.{part}": f"fc{k + 1}.{part}" for k in (0, 1) for part in ("w
     "shared.weight": "fc3s.weight",
     "exclusive.weight": "fc3e.weight",
 }
-
-
-def golden(name):
-    return torch.from_numpy(GOLDEN[name]).double()
-
-
-def close(got, name, tolerance=1e-5):
-    torch.testing.assert_close(got, golden(name), rtol=tolerance, atol=tolerance)
 
 
 def prior(kind):
@@ -91,31 +82,21 @@ def networks(stage, label, data):
     return net.to("meta"), label | data
 
 
-class InOrder(RowSampler):
-    """Serves the rows as they are, with the stored label rows."""
-
-    def gather(self, drawn):
-        return Batch({"image": self.x}, {"image": self.y}, {}, {"y_l": golden("in_yl")})
-
-    def draw(self, generator):
-        return {"rows": torch.arange(len(self.x))}
-
-
 def train(stage, net, params, epochs=3):
     rate = float(GOLDEN[f"par_lr_stage{stage}"])
-    weights = {n: float(GOLDEN[f"par_{n}"]) for n in ("alpha1", "beta1", "alpha2", "beta2")}
+    weights = numbers(GOLDEN, "alpha1", "beta1", "alpha2", "beta2")
     betas = tuple(golden("par_betas").tolist())
     method = MARS(published("mars", epochs=epochs, lr={"default": rate}, betas=betas, **weights))
     x, y = golden("in_x"), golden("in_yd_unl")
-    phase = method.phase(net, InOrder(x, y, len(x)), (x, y), "image")
+    batch = Batch({"image": x}, {"image": y}, {}, {"y_l": golden("in_yl")})
+    phase = method.phase(net, AsStored(batch), (x, y), "image")
     phase = replace(phase, constants={"prior": golden("in_P")[None]}, keep=())
-    start = {n: p[None] for n, p in params.items()}
-    return train_phase(phase, start, RunContext(precision="fp64"), FitLog()), phase
+    return *train_one(phase, params), phase
 
 
 def check_start(stage, net, params):
     """Outputs, terms and gradients before the first step."""
-    _, phase = train(stage, net, params, epochs=1)
+    *_, phase = train(stage, net, params, epochs=1)
     params = {n: p.requires_grad_() for n, p in params.items()}
     model = Model(net, params)
     s, e = model.data(golden("in_x"))
@@ -132,12 +113,11 @@ def check_start(stage, net, params):
     return e, terms, gradients
 
 
-def check_steps(stage, done):
-    for step in range(3):
-        loss = torch.tensor(done.history["train/total"][step][0], dtype=torch.float64)
+def check_steps(stage, params, history):
+    for step, loss in enumerate(curve(history)):
         close(loss, f"out_s{stage}_loss{step}")
     for ours, theirs in DATA.items():
-        close(done.params[f"data.{ours}"][0], f"out_s{stage}_step3_dat_{theirs}", tolerance=2e-6)
+        close(params[f"data.{ours}"], f"out_s{stage}_step3_dat_{theirs}", tolerance=2e-6)
 
 
 def test_first_modality():
@@ -147,17 +127,17 @@ def test_first_modality():
     close(terms["ll"], "out_s1_ll")
     for ours, theirs in LABEL.items():
         close(gradients[f"label.{ours}"], f"out_s1_grad_lab_{theirs}")
-    done, _ = train(1, net, params)
-    check_steps(1, done)
+    done, history, _ = train(1, net, params)
+    check_steps(1, done, history)
     for ours, theirs in LABEL.items():
-        close(done.params[f"label.{ours}"][0], f"out_s1_step3_lab_{theirs}", tolerance=2e-6)
+        close(done[f"label.{ours}"], f"out_s1_step3_lab_{theirs}", tolerance=2e-6)
 
 
 def test_later_modality_leaves_the_label_network_alone():
     net, params = networks(2, "out_s1_step3_lab", "in_dat2")
     _, _, gradients = check_start(2, net, params)
     assert not part_of(gradients, "label.")
-    done, _ = train(2, net, params)
-    check_steps(2, done)
+    done, history, _ = train(2, net, params)
+    check_steps(2, done, history)
     for name, before in part_of(params, "label.").items():
-        assert torch.equal(done.params[f"label.{name}"][0], before)
+        assert torch.equal(done[f"label.{name}"], before)

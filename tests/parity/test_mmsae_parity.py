@@ -1,7 +1,6 @@
 """MMSAE against reference vectors computed from its formulas with a general Sylvester solver."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +8,11 @@ import torch
 from benchmark.methods.blocks.multiset import principal_basis
 from benchmark.methods.mmsae import MMSAE, MMSAEConfig, Preparation, View, alternate, semantic_codes
 
-from benchmark.core.data import Modality, Split
 from benchmark.core.method import FitLog, RunContext
 from benchmark.evaluation.metrics import evaluate_one
+from tests.parity.golden import numbers, paired, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "mmsae.npz")
+GOLDEN, golden, _ = vectors("mmsae")
 CASES = ("c1", "c2", "c3")
 NAMES = {"A": "image", "B": "text"}
 CLOSE = {"rtol": 1e-8, "atol": 1e-9}
@@ -29,15 +28,9 @@ def basis(side):
 
 
 def config(case):
-    return MMSAEConfig(
-        prepare="none",
-        energy=float(GOLDEN["par_pca_ratio"]),
-        ridge=float(GOLDEN["par_ridge"]),
-        h=int(GOLDEN[f"par_{case}_h"]),
-        alpha=float(GOLDEN[f"par_{case}_alpha"]),
-        beta=float(GOLDEN[f"par_{case}_beta"]),
-        passes=int(GOLDEN[f"par_{case}_iters"]),
-    )
+    whole = {ours: int(GOLDEN[f"par_{case}_{name}"]) for ours, name in {"h": "h", "passes": "iters"}.items()}
+    weights = numbers(GOLDEN, "alpha", "beta", prefix=f"par_{case}_")
+    return MMSAEConfig(prepare="none", **numbers(GOLDEN, "ridge", energy="pca_ratio"), **weights, **whole)
 
 
 def views():
@@ -50,9 +43,8 @@ def codes(case):
 
 
 def split(part):
-    y, count = GOLDEN[f"in_labels_{part}"], np.arange(len(GOLDEN[f"in_labels_{part}"]))
-    parts = {name: Modality(name, GOLDEN[f"in_{side}_{part}"], y, count) for side, name in NAMES.items()}
-    return Split(part, parts, 4)
+    features = {name: GOLDEN[f"in_{side}_{part}"] for side, name in NAMES.items()}
+    return paired(GOLDEN[f"in_labels_{part}"], 4, **features)
 
 
 @pytest.mark.parametrize("side", ["A", "B"])

@@ -1,8 +1,5 @@
 """MRL against outputs of its public code (tests/parity/vectors/mrl.npz)."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.clustering import late_cosine, unit_classes
@@ -11,18 +8,9 @@ from benchmark.methods.mrl import objective_terms
 
 from benchmark.training import Model
 from tests.methods.data import published
+from tests.parity.golden import vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "mrl.npz")
-
-
-def golden(name):
-    found = torch.from_numpy(np.asarray(GOLDEN[name]))
-    return found.double() if found.is_floating_point() else found
-
-
-def close(got, name, tolerance=1e-5):
-    wanted = golden(name)
-    torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance * wanted.abs().max().item())
+_, golden, close = vectors("mrl", whole=True, of_largest=True)
 
 
 @pytest.mark.parametrize("case", ["A", "B", "C"])

@@ -1,9 +1,7 @@
 """RONO against outputs of the loss modules of its public code (tests/parity/vectors/rono.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.rono import (
@@ -18,28 +16,17 @@ from benchmark.methods.rono import (
 )
 from torch import nn
 
-from benchmark.core.data import Modality, Split
-from benchmark.core.method import FitLog, RunContext
-from benchmark.training import TupleSampler, train_phase
 from tests.methods.data import published
+from tests.parity.golden import curve, in_order, numbers, paired, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "rono.npz")
+GOLDEN, golden, close = vectors("rono")
 SETS = ("mnist", "modelnet")
 EPOCHS = (0, 10, 24, 40)
 LAYERS = {"encoder.branches.0": "e1", "encoder.branches.1": "e2", "head.0": "head.0", "head.2": "head.2"}
 
 
-def golden(name):
-    return torch.from_numpy(np.asarray(GOLDEN[name])).double()
-
-
-def close(got, name):
-    torch.testing.assert_close(got, golden(name), rtol=1e-5, atol=1e-5)
-
-
 def config(which, **options):
-    names = {"rho": "thr", "a1": "s1", "a2": "s2", "kappa": "mae", "tau": "tau"}
-    values = {ours: float(GOLDEN[f"par_{which}_{theirs}"]) for ours, theirs in names.items()}
+    values = numbers(GOLDEN, "tau", rho="thr", a1="s1", a2="s2", kappa="mae", prefix=f"par_{which}_")
     w_ce, w_c, w_mg = golden(f"par_{which}_w").tolist()
     return published("rono", **values, w_ce=w_ce, w_c=w_c, w_mg=w_mg, **options)
 
@@ -104,20 +91,14 @@ def test_two_steps_of_the_mnist_script():
     net = RONONet({"image": 10, "3d": 7}, method.config, 4)
     net.encoder = Linear()
     names = {f"{o}.{p}": f"{t}.{p}" for o, t in LAYERS.items() for p in ("weight", "bias")}
-    params = {ours: golden(f"in_w_{theirs}")[None] for ours, theirs in names.items()}
-    params["centers"] = golden("in_centers")[None]
-    run, ids = RunContext(precision="fp64"), np.arange(9)
-    modalities = {
-        m: Modality(m, GOLDEN[x], GOLDEN["in_y"], ids) for m, x in (("image", "in_x1"), ("3d", "in_x2"))
-    }
-    sampler = TupleSampler(Split("train", modalities, 4), run, 9, shuffle=False)
+    params = {ours: golden(f"in_w_{theirs}") for ours, theirs in names.items()}
+    params["centers"] = golden("in_centers")
+    sampler = in_order(paired(GOLDEN["in_y"], 4, **{"image": GOLDEN["in_x1"], "3d": GOLDEN["in_x2"]}))
     at = float(ramp("mnist", int(GOLDEN["par_step_epoch"])))
     phase = replace(method.phase(net, sampler), schedule=lambda epoch: {"v": at}, keep=())
-    done = train_phase(phase, params, run, FitLog())
-    for step in (1, 2):
-        value = torch.tensor(done.history["train/total"][step - 1][0], dtype=torch.float64)
+    trained, history = train(phase, params)
+    for step, value in enumerate(curve(history), start=1):
         close(value, f"out_step{step}_total")
     for ours, theirs in {**names, "centers": "centers"}.items():
-        close(done.params[ours][0], f"out_after2_{theirs}")
-        before = params[ours][0]
-        assert (done.params[ours][0] - before).abs().max() > 5e-5, "nothing moved"
+        close(trained[ours], f"out_after2_{theirs}")
+        assert (trained[ours] - params[ours]).abs().max() > 5e-5, "nothing moved"

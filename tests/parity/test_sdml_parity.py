@@ -1,20 +1,18 @@
 """SDML against outputs of its public code (tests/parity/vectors/sdml.npz)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from benchmark.methods.blocks.losses import label_distance
 from benchmark.methods.blocks.prior import scale_prior
 from benchmark.methods.sdml import SDML, AutoEncoder, objective_terms
 
-from benchmark.core.method import FitLog, RunContext
-from benchmark.training import Model, RowSampler, train_phase
+from benchmark.training import Batch, Model
 from tests.methods.data import published
+from tests.parity.golden import AsStored, curve, train, vectors
 
-GOLDEN = np.load(Path(__file__).parent / "vectors" / "sdml.npz")
+GOLDEN, golden, close = vectors("sdml")
 LAYERS = {"hidden.0": "fc1", "hidden.1": "fc2", "last": "fc3"}
 PARTS = {"encoder": "net", "decoder": "ae"}
 NAMES = {
@@ -23,14 +21,6 @@ NAMES = {
     for layer, fc in LAYERS.items()
     for part in ("weight", "bias")
 }
-
-
-def golden(name):
-    return torch.from_numpy(GOLDEN[name]).double()
-
-
-def close(got, name, tolerance=1e-5):
-    torch.testing.assert_close(got, golden(name), rtol=tolerance, atol=tolerance)
 
 
 def prior(kind):
@@ -86,24 +76,15 @@ def test_networks_and_their_gradients():
         close(gradient, f"out_net3_grad_{NAMES[ours]}")
 
 
-class InOrder(RowSampler):
-    """Serves the rows as they are."""
-
-    def draw(self, generator):
-        return {"rows": torch.arange(len(self.x))}
-
-
 def test_three_steps_of_training():
     net, params = network()
     x, y = golden("in_x"), golden("in_y_unl")
     betas = tuple(golden("par_betas").tolist())
     rates = {"default": float(GOLDEN["par_lr"])}
     method = SDML(published("sdml", epochs=3, betas=betas, lr=rates, select="last"))
-    phase = method.phase(net, InOrder(x, y, 10), (x, y), "image")
-    phase = replace(phase, constants={"prior": golden("in_P")[None]}, keep=())
-    start = {n: p[None] for n, p in params.items()}
-    done = train_phase(phase, start, RunContext(precision="fp64"), FitLog())
-    for step in range(3):
-        close(torch.tensor(done.history["train/total"][step][0], dtype=torch.float64), f"out_net3_loss{step}")
-    for ours, trained in done.params.items():
-        close(trained[0], f"out_net3_step3_{NAMES[ours]}", tolerance=2e-6)
+    phase = method.phase(net, AsStored(Batch({"image": x}, {"image": y}, {}, {})), (x, y), "image")
+    trained, history = train(replace(phase, constants={"prior": golden("in_P")[None]}), params)
+    for step, loss in enumerate(curve(history)):
+        close(loss, f"out_net3_loss{step}")
+    for ours, value in trained.items():
+        close(value, f"out_net3_step3_{NAMES[ours]}", tolerance=2e-6)

@@ -17,7 +17,6 @@ from benchmark.runs.plan import KEY_VERSION
 from benchmark.runs.runner import execute
 from benchmark.runs.spec import RunSpec
 from tests.stored import changed, make_document
-from tests.world import World
 
 RUNS = Path(__file__).parents[2] / "reports" / "emoji" / "image-text" / "runs.zip"
 NEW = ("options", "words")
@@ -79,18 +78,14 @@ def test_committed_runs_come_in_as_they_are_and_their_files_stay(tmp_path):
         {"scaling": "standardize", "precision": "fp64"},
     ],
 )
-def test_a_migrated_record_is_what_a_run_of_today_writes(tmp_path, monkeypatch, asked):
-    world = World(tmp_path, monkeypatch)
-    try:
-        run = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store()).run
-        document = json.loads((run.folder / "record.json").read_text())
-        assert document["schema"] == SCHEMA
-        assert RunRecord.from_json(as_schema_2(document)) == RunRecord.from_json(document) == run.record
-        (run.folder / "record.json").write_text(json.dumps(as_schema_2(document)))
-        again = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store())
-        assert (again.cached, again.run.record) == (True, run.record)
-    finally:
-        world.close()
+def test_a_migrated_record_is_what_a_run_of_today_writes(world, asked):
+    run = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store()).run
+    document = json.loads((run.folder / "record.json").read_text())
+    assert document["schema"] == SCHEMA
+    assert RunRecord.from_json(as_schema_2(document)) == RunRecord.from_json(document) == run.record
+    (run.folder / "record.json").write_text(json.dumps(as_schema_2(document)))
+    again = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store())
+    assert (again.cached, again.run.record) == (True, run.record)
 
 
 def test_keys_do_not_depend_on_the_layout():

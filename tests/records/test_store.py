@@ -27,13 +27,6 @@ def record(key=KEY, **changes):
 ARRAYS = {"ap/map@all/image->text": np.linspace(0, 1, 7, dtype=np.float32)[None]}
 
 
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "runs")
-    made.prepare()
-    return made
-
-
 def visible(store):
     return sorted(f.name for f in store.root.iterdir() if not f.name.startswith("."))
 
@@ -216,33 +209,8 @@ def test_kill_at_any_step_leaves_a_whole_record_or_none(tmp_path, replaced):
     assert result["names"] == [KEY[:16]]
 
 
-LOCKED = """
-    import sys, time
-    from pathlib import Path
-    from benchmark.records.store import Store
-
-    with Store(Path(sys.argv[1])).lock(sys.argv[2]):
-        print("held", flush=True)
-        time.sleep(float(sys.argv[3]))
-"""
-
-
-@pytest.fixture
-def holder(store, tmp_path):
-    script = tmp_path / "locked.py"
-    script.write_text(textwrap.dedent(LOCKED))
-
-    def hold(seconds):
-        command = [sys.executable, str(script), str(store.root), KEY, str(seconds)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "held\n"
-        return process
-
-    return hold
-
-
 def test_a_second_process_waits_for_the_same_run_only(store, holder):
-    process, waited = holder(0.5), []
+    process, waited = holder(KEY, 0.5), []
     with store.lock(OTHER, lambda: waited.append("other")):
         pass
     assert waited == []
@@ -252,7 +220,7 @@ def test_a_second_process_waits_for_the_same_run_only(store, holder):
 
 
 def test_a_killed_holder_frees_the_lock(store, holder):
-    process = holder(60)
+    process = holder(KEY)
     process.kill()
     process.wait()
     begin = time.monotonic()

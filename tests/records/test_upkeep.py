@@ -1,9 +1,6 @@
 """Removing runs and clearing up: exactly what may go, and nothing that anybody works on."""
 
 import os
-import subprocess
-import sys
-import textwrap
 import time
 
 import numpy as np
@@ -18,39 +15,6 @@ from tests.stored import save
 
 NOBODY = "0123456789abcdef"
 DAY = 86400
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "runs")
-    made.prepare()
-    return made
-
-
-@pytest.fixture
-def holder(store):
-    """Another process that holds a lock until the test ends."""
-    code = """
-        import sys, time
-        from pathlib import Path
-        from benchmark.records.store import Store
-
-        with Store(Path(sys.argv[1])).lock(sys.argv[2]):
-            print("held", flush=True)
-            time.sleep(60)
-    """
-    started = []
-
-    def hold(key):
-        command = [sys.executable, "-c", textwrap.dedent(code), str(store.root), key]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout.readline() == "held\n"
-
-    yield hold
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def names(store):

@@ -15,17 +15,9 @@ from benchmark.runs.reporter import Silent
 from benchmark.runs.runner import execute, load
 from benchmark.runs.spec import RunSpec
 from tests.toy import make_data
-from tests.world import World
 
 MODES = declared(RunSpec)["label_noise_mode"].choices
 NOISE = {"label_noise": 0.4, "label_noise_seed": 3}
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 LABELS = {

@@ -14,11 +14,10 @@ from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.evaluation.scoring import directions, score
 from benchmark.records.store import Store
 from benchmark.runs.plan import make_plan
-from benchmark.runs.reporter import Silent
 from benchmark.runs.runner import execute
 from benchmark.runs.spec import RunSpec
 from tests.toy import make_data
-from tests.world import World
+from tests.world import Listening
 
 METHODS = """
 from dataclasses import dataclass
@@ -110,26 +109,9 @@ PAIRS = ["image+text", "image+audio", "text+audio"]
 DUO = RunSpec("duo", "blobs", seeds=(1, 2), profile="paper")
 
 
-class Listening(Silent):
-    def __init__(self):
-        self.said, self.warned, self.epochs = [], [], []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def warn(self, text):
-        self.warned.append(text)
-
-    def epoch(self, phase, epoch, epochs, numbers):
-        self.epochs.append(phase)
-
-
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    (tmp_path / "toy_methods" / "pairs.py").write_text(METHODS, encoding="utf-8")
-    yield made
-    made.close()
+def world_options():
+    return {"methods": {"pairs.py": METHODS}}
 
 
 def trained(world):
@@ -152,7 +134,7 @@ def test_every_pair_scores_as_in_a_run_of_its_own(world):
         assert alone.record.notes["shared"]
     assert len({tuple(values) for values in record.results["map@all"].values()}) == 6
     assert [line for line in reporter.said if ", 2 of 3" in line] == ["image+audio, 2 of 3"]
-    assert reporter.epochs == [f"{pair}/main" for pair in PAIRS]
+    assert reporter.epochs == [(f"{pair}/main", 1, 1) for pair in PAIRS]
 
 
 def test_it_is_one_record_with_the_facts_of_every_pair(world):

@@ -30,31 +30,10 @@ from benchmark.runs.provenance import plain
 from benchmark.runs.reporter import STANDIN_WARNING, Silent
 from benchmark.runs.runner import execute, preview
 from benchmark.runs.spec import RunSpec
-from tests.world import World
+from tests.world import Listening
 
 SPEC = RunSpec("toy", "blobs", seeds=(1, 2))
 PAIRS = {f"{a}->{b}" for a in ("image", "text", "audio") for b in ("image", "text", "audio") if a != b}
-
-
-class Listening(Silent):
-    def __init__(self):
-        self.said, self.warned, self.epochs = [], [], []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def warn(self, text):
-        self.warned.append(text)
-
-    def epoch(self, phase, epoch, epochs, numbers):
-        self.epochs.append((phase, epoch, epochs))
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def slow_map(queries, query_labels, database, database_labels):
@@ -234,10 +213,8 @@ def test_the_key_changes_with_what_changes_the_result_and_with_nothing_else(worl
 
 
 def test_changed_data_are_another_run(world):
-    root = world.folder / "data"
-    root.mkdir()
+    root = world.data("5")
     file, spec = root / "blobs.txt", replace(SPEC, request=DataRequest(data_root=root))
-    file.write_text("5")
     record = execute(spec, Store()).run.record
     assert record.dataset.source == "official"
     assert record.dataset.files == (str(file),)
@@ -249,10 +226,8 @@ def test_changed_data_are_another_run(world):
 
 
 def test_a_fingerprint_that_is_wrongly_remembered_is_found_out(world):
-    root = world.folder / "data"
-    root.mkdir()
+    root = world.data("5")
     file, spec = root / "blobs.txt", replace(SPEC, request=DataRequest(data_root=root))
-    file.write_text("5")
     stamp = file.stat().st_mtime_ns
     first = execute(spec, Store()).run.record
     file.write_text("6")

@@ -17,14 +17,6 @@ from benchmark.runs.fingerprints import Known
 from benchmark.runs.plan import make_plan
 from benchmark.runs.runner import execute, preview
 from benchmark.runs.spec import RunSpec, changed, command, recorded
-from tests.world import World
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    made = World(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 @pytest.fixture
