@@ -260,7 +260,7 @@ def test_careless_questions_get_one_line_and_exit_code_2(world, capsys, run, nam
     arguments, part = ERRORS[name]
     asked = (*question(run, arguments[0]), *arguments[1:])
     assert part in world.refused(capsys, *asked)
-    code, out, _ = world.call(capsys, *asked, "--json")
+    _, out, _ = world.call(capsys, *asked, "--json")
     assert part in json.loads(out)["error"]
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from benchmark.methods.blocks.layers import BatchNorm, dropout, reverse_gradient, uniform
-from benchmark.methods.blocks.losses import half_cosine_likelihood
 from torch import nn
 
 from tests.methods.data import rows
@@ -67,12 +66,3 @@ def test_the_gradient_is_exactly_reversed(factor):
     y = reverse_gradient(x, factor)
     assert torch.equal(y, x)
     assert torch.equal(torch.autograd.grad((y * weight).sum(), x)[0], -factor * weight)
-
-
-def test_half_cosine_likelihood_of_equal_rows():
-    x, y = torch.ones(4, 3, dtype=torch.float64), torch.eye(2, dtype=torch.float64)[[0, 0, 0, 0]]
-    wanted = torch.log1p(torch.tensor(0.5, dtype=torch.float64).exp()) - 0.5
-    torch.testing.assert_close(half_cosine_likelihood(x, x, y, y), wanted)
-    zero = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
-    half_cosine_likelihood(zero, x, y, y).backward()
-    assert torch.isfinite(zero.grad).all()
