@@ -21,6 +21,23 @@ def test_importing_the_package_imports_neither_torch_nor_numpy():
     assert set(public) <= set(listed)
 
 
+LIGHT = {
+    "names": "from benchmark.core import registry as r; assert r.METHODS.entries() and r.DATASETS.entries()",
+    "a record": "import benchmark.records.record, benchmark.records.comparable, benchmark.records.store",
+    "a recipe": "from benchmark.core.registry import METHODS; from benchmark.runs.recipe import resolve; "
+    "assert resolve(METHODS.get('drcl'), 'xmedia', 'quick', ['lr_spl=5'])['lr_spl'].value == 5.0",
+}
+
+
+@pytest.mark.parametrize("what", LIGHT)
+def test_reading_imports_neither_torch_nor_a_method(what):
+    code = f"{LIGHT[what]}; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert not {"torch", "numpy", "scipy", "sklearn", "pandas"} & set(loaded)
+    assert not [name for name in loaded if name.startswith(("benchmark.methods.", "benchmark.datasets."))]
+
+
 def test_every_public_name_is_the_object_of_its_module():
     for each in benchmark.__all__:
         value = getattr(benchmark, each)

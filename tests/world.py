@@ -282,12 +282,13 @@ class World:
         (self.folder / "data" / "blobs.txt").write_text(text)
         return self.folder / "data"
 
-    def refused(self, capsys, *arguments, lines=1):
-        """Run a command that says in so many lines of standard error what is wrong, and return them."""
+    def refused(self, capsys, *arguments, alone=True):
+        """Run a command that says in one line what is wrong (``alone``: and nothing else); the line."""
         code, out, err = self.call(capsys, *arguments)
+        (line,) = (said for said in err.splitlines() if said.startswith("error: "))
         assert (code, out, "Traceback" in err) == (2, "", False)
-        assert lines is None or len(err.splitlines()) == lines
-        return err
+        assert not alone or err.splitlines() == [line]
+        return line
 
     @property
     def fits(self):

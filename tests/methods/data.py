@@ -1,5 +1,7 @@
 """Data the tests of methods share: well separated classes in every modality."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from benchmark.methods.blocks.layers import unit_rows
@@ -62,6 +64,14 @@ def fit(method, train=None, val=None, *, run=None, seeds=(1,), replicas="auto", 
     host.check(train)
     run = run or RunContext(seeds, precision="fp64", replicas=replicas)
     return host.fit(train, val or held_out(train), run, log), log
+
+
+def started(method, train, run=None):
+    """Its phase without validation that hands everything back, and its initial parameters."""
+    run = run or RunContext(precision="fp64")
+    net, start = method.start(train, run)
+    phase = method.phase(net, method.sampler(train, run))
+    return replace(phase, constants=method.constants(train, start, run), keep=()), start
 
 
 def scores(retriever, split, a="image", b="text"):

@@ -1,7 +1,6 @@
 """Properties of ALGCN and of label graphs."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from torch.autograd import gradcheck
 
 from benchmark.core.method import FitLog, RunContext
 from benchmark.training import Model, train_phase
-from tests.methods.data import PAIR, make_split, one_hot, published, rows, several_labels
+from tests.methods.data import PAIR, make_split, one_hot, published, rows, several_labels, started
 
 CONFIG = published("algcn", dim=6, node_dim=4, layers=2)
 
@@ -197,12 +196,9 @@ def test_gradients():
 
 
 def test_learned_edges_have_a_learning_rate_of_their_own():
-    train, run = make_split(PAIR), RunContext(precision="fp64")
     method = ALGCN(published("algcn", dim=8, node_dim=4, epochs=1, batch=100))
-    net, start = method.start(train, run)
-    phase = method.phase(net, method.sampler(train, run))
-    phase = replace(phase, constants=method.constants(train, start, run), keep=())
-    after = train_phase(phase, start, run, FitLog()).params
+    phase, start = started(method, make_split(PAIR))
+    after = train_phase(phase, start, RunContext(precision="fp64"), FitLog()).params
     steps = {name: (after[name] - p).abs().max().item() for name, p in start.items()}
     assert steps.pop("edges") == pytest.approx(5e-3, rel=1e-3)  # Adam's first step is the rate
     assert list(steps.values()) == pytest.approx([5e-5] * 10, rel=1e-2)

@@ -76,14 +76,6 @@ def test_matrix_norms_shrink_with_the_batch_and_row_norms_do_not():
     torch.testing.assert_close(distance(*twice, "frobenius"), distance(a, b, "frobenius") / math.sqrt(2))
 
 
-def test_several_labels_count():
-    y = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
-    a, b = rows(2, 4), rows(2, 4, 1)
-    theta = torch.nn.functional.cosine_similarity(a[:, None], b[None], dim=-1) / 2
-    wanted = (torch.nn.functional.softplus(theta) - (y @ y.T) * theta).mean()
-    torch.testing.assert_close(half_cosine_likelihood(a, b, y, y), wanted)
-
-
 def test_shared_layers_hear_both_modalities():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -20,16 +20,15 @@ from benchmark.methods.elrcmr import (
 
 from benchmark.core.method import FitLog, RunContext
 from benchmark.training import Model, train_phase
-from tests.methods.data import build, held_out, make_split, one_hot, published, rows
+from tests.methods.data import build, held_out, make_split, one_hot, published, rows, started
 
 F64 = RunContext(precision="fp64")
 
 
 def prepared(run=F64, **values):
     """A method, its phase without validation that hands everything back, and initial parameters."""
-    method, split = build("elrcmr", **values), make_split()
-    net, start = method.start(split, run)
-    return method, replace(method.phase(net, method.sampler(split, run)), keep=()), start
+    method = build("elrcmr", **values)
+    return method, *started(method, make_split(), run)
 
 
 def train(phase, start, run=F64):

@@ -20,7 +20,7 @@ from torch.autograd import gradcheck
 
 from benchmark.core.method import FitLog, RunContext
 from benchmark.training import Model, train_phase
-from tests.methods.data import PAIR, build, fit, make_split, one_hot, published, rows
+from tests.methods.data import PAIR, build, fit, make_split, one_hot, published, rows, started
 
 NARROW = {"dim": 6, "node_dim": 4, "layers": 2, "heads": 2, "decoder_image": 5, "decoder_text": 5}
 CONFIG = published("gnn4cmr", **NARROW, disc_shares=(1, 1), alpha=0.5, beta=2.0)
@@ -35,11 +35,8 @@ def network():
 
 def one_step(config):
     """Change of every parameter and statistic in one step on all pairs."""
-    run, train, method = RunContext(precision="fp64"), TRAIN, GNN4CMR(config)
-    net, start = method.start(train, run)
-    phase = method.phase(net, method.sampler(train, run))
-    phase = replace(phase, constants=method.constants(train, start, run), keep=())
-    after = train_phase(phase, start, run, FitLog()).params
+    phase, start = started(GNN4CMR(config), TRAIN)
+    after = train_phase(phase, start, RunContext(precision="fp64"), FitLog()).params
     return {name: (after[name] - p)[0] for name, p in start.items()}
 
 
@@ -178,13 +175,6 @@ def test_decoders_go_by_kind_and_discriminators_by_width():
     )
     widths = {m: [layer.out_features for layer in d.layers] for m, d in net.discriminators.items()}
     assert widths == {"audio": [7, 1, 2], "3d": [2, 1, 2]}
-
-
-def test_an_embedding_does_not_depend_on_its_batch():
-    model, method, x = Model(*network()), GNN4CMR(CONFIG), rows(5, 8)
-    found = method.embed(model, "image", x)
-    torch.testing.assert_close(found[:2], method.embed(model, "image", x[:2]))
-    assert not torch.allclose(Pass(model)("encoders.image", x), found)
 
 
 def test_gradients():

@@ -127,9 +127,8 @@ def test_expected_classes():
 @pytest.mark.parametrize("rank", ["guard", "official"])
 def test_lower_precision_trains(precision, rank):
     run = RunContext((1, 2), precision=precision, replicas="together")
-    assert (
-        fit("man", run=run, mda_rank=rank, epochs=1)[0][0].embed("image", rows(5, 8).float()).isfinite().all()
-    )
+    model = fit("man", run=run, mda_rank=rank, epochs=1)[0][0]
+    assert model.embed("image", rows(5, 8).float()).isfinite().all()
 
 
 def test_each_side_moves_its_own_part():

@@ -1,7 +1,6 @@
 """Properties of MRL."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +11,7 @@ from benchmark.methods.blocks.losses import repeated_pairs, robust_clustering, t
 
 from benchmark.core.method import FitLog, RunContext
 from benchmark.training import Model, train_phase
-from tests.methods.data import build, make_split, one_hot, rows
-
-
-def prepared(run, **values):
-    """A phase without validation that hands everything back, and its initial parameters."""
-    method, split = build("mrl", **values), make_split()
-    net, start = method.start(split, run)
-    return replace(method.phase(net, method.sampler(split, run)), keep=()), start
+from tests.methods.data import build, make_split, one_hot, rows, started
 
 
 def unit(m, n, d, seed=0):
@@ -114,7 +106,7 @@ def test_a_single_tuple_has_no_contrast():
 
 def test_columns_of_c_have_unit_length_in_every_step_and_start_orthogonal():
     run = RunContext((1, 2), precision="fp64", replicas="together")
-    phase, start = prepared(run, lr=0.1)
+    phase, start = started(build("mrl", lr=0.1), make_split(), run)
     for c in start["classes"]:
         torch.testing.assert_close(c.T @ c, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-6)
     assert phase.before is unit_classes
@@ -127,5 +119,5 @@ def test_columns_of_c_have_unit_length_in_every_step_and_start_orthogonal():
 def test_the_rate_follows_the_epoch():
     wanted = [1, 1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125), 0]
     assert [late_cosine(4)(e, 0) for e in range(6)] == pytest.approx(wanted)
-    phase, _ = prepared(RunContext(), epochs=4)
+    phase, _ = started(build("mrl", epochs=4), make_split())
     assert [phase.objectives[0].factor(e, 99) for e in range(6)] == pytest.approx(wanted)

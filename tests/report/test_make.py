@@ -67,7 +67,7 @@ def test_stored_only_computes_nothing_and_names_the_command(world, capsys, tmp_p
     ],
 )
 def test_a_wrong_name_is_one_line_and_writes_nothing(world, capsys, tmp_path, arguments, words):
-    err = world.refused(capsys, "report", *arguments, "--output", tmp_path / "out")
+    err = world.refused(capsys, "report", *arguments, "--output", tmp_path / "out", alone=False)
     assert words in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()

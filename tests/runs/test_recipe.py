@@ -1,8 +1,6 @@
 """Recipes: the order of the layers, what --set accepts, and that every recipe of ours fits its method."""
 
 import dataclasses
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +18,7 @@ from benchmark.runs.recipe import (
     resolve,
     variants,
 )
-from tests.world import RECIPE, World
+from tests.world import RECIPE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,23 +249,6 @@ def test_coerce_keeps_whole_numbers_whole():
         coerce(True, 1)
     with pytest.raises(TypeError):
         coerce(1, True)
-
-
-def test_reading_a_recipe_imports_neither_torch_nor_the_method(tmp_path, monkeypatch):
-    world = World(tmp_path, monkeypatch)
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from benchmark.core.registry import METHODS; METHODS.package = 'toy_methods'\n"
-        "from benchmark.runs.recipe import resolve\n"
-        "recipe = resolve(METHODS.get('toy'), 'blobs', 'quick', ['ridge=5'])\n"
-        "assert recipe['ridge'].value == 5.0\n"
-        "print([m for m in ('torch', 'numpy', 'toy_methods.toy') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(world.folder)], capture_output=True, text=True, check=True
-    )
-    world.close()
-    assert done.stdout.strip() == "[]"
 
 
 def test_a_value_set_to_what_it_is_keeps_its_source():

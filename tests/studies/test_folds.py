@@ -192,7 +192,7 @@ def test_what_is_no_set_of_folds_is_not_pooled(world, capsys, monkeypatch, datas
         monkeypatch.setattr(DATASETS, "entries", lambda: entries)
         monkeypatch.chdir(world.folder)
         (world.folder / dataset).write_text("")
-    err = world.refused(capsys, "run", "--method", "toy", "--dataset", dataset, "--split", "all")
+    err = world.refused(capsys, "run", "--method", "toy", "--dataset", dataset, "--split", "all", alone=False)
     assert len(err.splitlines()) == 1
     assert part in err
     assert world.stored == []

@@ -142,9 +142,8 @@ def test_errors_are_one_line(world, capsys, arguments, line):
 def test_a_study_without_any_of_its_methods(world, capsys):
     file = world.folder / "own.toml"
     file.write_text(STUDY.replace('method = "toy"', 'method = "gone"'), encoding="utf-8")
-    assert "none of its methods is there (gone, nowhere)" in world.refused(
-        capsys, "study", file, *COMMAND[2:]
-    )
+    said = world.refused(capsys, "study", file, *COMMAND[2:], alone=False)
+    assert "none of its methods is there (gone, nowhere)" in said
 
 
 def test_list_and_dry_run(world, capsys):
