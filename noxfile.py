@@ -8,6 +8,7 @@ constraints.txt change.
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nox
@@ -72,6 +73,24 @@ def bench(session: nox.Session) -> None:
     run(session, "pytest", "tests/bench", "--benchmark-enable", "--benchmark-only", *session.posargs)
 
 
+STUDIES = {
+    "ablation": "DRCL without one of its parts.",
+    "prior-swap": "SDML, MARS and DRCL on a random and on a learned prior.",
+    "prior-source": "DRCL on the prior of each modality.",
+    "sensitivity": "DRCL over alpha and beta.",
+}
+REPORTS = {
+    "table2": "Table II: methods on XMedia and XMediaNet.",
+    "table3": "Table III: methods on Wikipedia, INRIA-Websearch and NUS-WIDE.",
+    "map50": "Tables II and III at 50.",
+    "table5": "Table V: DRCL without one of its parts.",
+    "table6": "Table VI: random orthogonal or learned prior.",
+    "figure2": "Fig. 2: precision and recall.",
+    "figure3": "Fig. 3: weights of the loss, and the prior of each modality.",
+    "all": "Every table and figure, and the page.",
+}
+
+
 def study(session: nox.Session, name: str) -> None:
     """Run one study, on the dataset named after `--` or on emoji."""
     named = any(each.split("=")[0] == "--dataset" for each in session.posargs)
@@ -79,78 +98,22 @@ def study(session: nox.Session, name: str) -> None:
     run(session, "python", "-m", "benchmark", "study", name, *arguments)
 
 
-@nox.session
-def ablation(session: nox.Session) -> None:
-    """DRCL without one of its parts."""
-    study(session, "ablation")
-
-
-@nox.session
-def prior_swap(session: nox.Session) -> None:
-    """SDML, MARS and DRCL on a random and on a learned prior."""
-    study(session, "prior-swap")
-
-
-@nox.session
-def prior_source(session: nox.Session) -> None:
-    """DRCL on the prior of each modality."""
-    study(session, "prior-source")
-
-
-@nox.session
-def sensitivity(session: nox.Session) -> None:
-    """DRCL over alpha and beta."""
-    study(session, "sensitivity")
-
-
 def report(session: nox.Session, name: str) -> None:
     """Make one report; what is missing is computed first, options after `--` are passed on."""
     run(session, "python", "-m", "benchmark", "report", name, *session.posargs)
 
 
-@nox.session
-def table2(session: nox.Session) -> None:
-    """Table II: methods on XMedia and XMediaNet."""
-    report(session, "table2")
+def add(work: Callable[[nox.Session, str], None], argument: str, title: str, name: str) -> None:
+    """A session that does the work for one argument."""
+
+    def session(session: nox.Session) -> None:
+        work(session, argument)
+
+    session.__doc__ = title
+    nox.session(session, name=name)
 
 
-@nox.session
-def table3(session: nox.Session) -> None:
-    """Table III: methods on Wikipedia, INRIA-Websearch and NUS-WIDE."""
-    report(session, "table3")
-
-
-@nox.session
-def map50(session: nox.Session) -> None:
-    """Tables II and III at 50."""
-    report(session, "map50")
-
-
-@nox.session
-def table5(session: nox.Session) -> None:
-    """Table V: DRCL without one of its parts."""
-    report(session, "table5")
-
-
-@nox.session
-def table6(session: nox.Session) -> None:
-    """Table VI: random orthogonal or learned prior."""
-    report(session, "table6")
-
-
-@nox.session
-def figure2(session: nox.Session) -> None:
-    """Fig. 2: precision and recall."""
-    report(session, "figure2")
-
-
-@nox.session
-def figure3(session: nox.Session) -> None:
-    """Fig. 3: weights of the loss, and the prior of each modality."""
-    report(session, "figure3")
-
-
-@nox.session(name="report")
-def everything(session: nox.Session) -> None:
-    """Every table and figure, and the page."""
-    report(session, "all")
+for argument, title in STUDIES.items():
+    add(study, argument, title, argument.replace("-", "_"))
+for argument, title in REPORTS.items():
+    add(report, argument, title, "report" if argument == "all" else argument)

@@ -1,1 +1,1 @@
-"""What a maintainer runs: builders of feature files that ship with the suite, and a probe of stand-ins."""
+"""What a maintainer runs: builders of feature files that ship with the suite."""
