@@ -22,7 +22,6 @@ from benchmark.training import SGD, Adam
 from tests.methods.data import PAIR, fit, make_split, one_hot, published, rows
 
 Y = one_hot([0, 1, 2, 0, 1], 3)
-MODELNET = {"optimizer": "sgd", "rho": 0.2, "a1": 0.01, "a2": 0.5, "kappa": 20.0, "tau": 0.3, "w_ce": 0.1}
 
 
 def at(v):
