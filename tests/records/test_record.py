@@ -16,13 +16,13 @@ from benchmark.runs.runner import execute
 from benchmark.runs.spec import RunSpec
 from tests.stored import changed, make_document
 
-RUNS = Path(__file__).parents[2] / "reports" / "emoji" / "image-text" / "runs.zip"
+RUNS = Path(__file__).parent / "vectors" / "schema2.zip"
 NEW = ("options", "words")
 NOISE = {"ratio": 0.4, "mode": "asym", "seed": 3}
 
 
 def documents():
-    """The documents of a committed report, as they were written under schema 2."""
+    """Documents of real runs, as they were written under schema 2."""
     with zipfile.ZipFile(RUNS) as archive:
         names = [name for name in archive.namelist() if name.endswith("record.json")]
         return {name: json.loads(archive.read(name)) for name in names}
