@@ -57,6 +57,12 @@ class Entry:
         return getattr(importlib.import_module(module), name)
 
 
+def _folder(package: str) -> Path | None:
+    """Where a package lies; none for one that is not there, or a folder that is no package (old bytecode)."""
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
+
+
 class Registry:
     """All methods, or all datasets. ``kind`` is also the name of the decorator in the sources."""
 
@@ -115,14 +121,15 @@ class Registry:
         return [entry.id for entry in self._ours()] + sorted(theirs)
 
     def _ours(self) -> list[Entry]:
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or spec.origin is None:  # None for a folder that is no package, e.g. of old bytecode
+        folder, suite = _folder(self.package), _folder(self.package.partition(".")[0])
+        # Inside (a wheel) or beside (a checkout): elsewhere lie those of another copy, installed as well.
+        if folder is None or suite is None or folder.parent not in (suite, suite.parent):
             raise BenchmarkError(
-                f"no package {self.package}, so there are no {self.kind}s: this copy of the suite is not "
-                "whole; run `pip install -e .` in a checkout, or install a wheel of it"
+                f"no package {self.package} in this copy of the suite, so there are no {self.kind}s: it is "
+                "not whole; run `pip install -e .` in a checkout, or install a wheel of it"
             )
         found = []
-        for file in Path(spec.origin).parent.glob("[!_]*.py"):
+        for file in folder.glob("[!_]*.py"):
             module = f"{self.package}.{file.stem}"
             for name, info in decorated(file, self.package, self.kind, self.info_type):
                 found.append(Entry(info.id, module, info, file, target=f"{module}:{name}"))
