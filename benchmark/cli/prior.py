@@ -39,10 +39,9 @@ def export(
     chosen = seeds[0] if seed is None else seed
     if chosen not in seeds:
         raise BenchmarkError(f"--seed {chosen}: the run has seeds {', '.join(map(str, seeds))}")
-    with np.load(found.folder / "arrays.npz", allow_pickle=False) as arrays:
-        if "method/prior" not in arrays:
-            raise BenchmarkError(f"{found.record.method.id} keeps no prior with its runs")
-    matrix = found.arrays("method/prior")["method/prior"][seeds.index(chosen)]
+    if "method/prior" not in (arrays := found.arrays()):
+        raise BenchmarkError(f"{found.record.method.id} keeps no prior with its runs")
+    matrix = arrays["method/prior"][seeds.index(chosen)]
     try:
         with whole(file) as stream:
             if file.suffix == ".mat":
