@@ -17,6 +17,9 @@ A complete description (``flowers.toml``; all keys but ``file`` are optional)::
     photo = "X[0][0:1000]"
     labels = "Y[0:1000]"
 
+A modality's name has at most 64 characters, which can be printed, and no slash or backslash, ``->``, ``+`` or
+comma in it.
+
 Usual names, so that most descriptions need no such table: ``train_photo``, ``train_photo_labels`` (or
 ``train_labels`` for all modalities), the same with ``val_`` and ``test_``. Pairing that is not by row:
 ``train_photo_pair_ids`` per modality (or ``train_pair_ids`` for all, or one ``pair_ids`` holding the ids of
@@ -44,7 +47,7 @@ from benchmark.arrays import Arrays, open_arrays
 from benchmark.core.data import Modality, MultimodalData, Split
 from benchmark.core.dataset import DataRequest, Dataset, Located
 from benchmark.core.registry import dataset
-from benchmark.core.validate import validate
+from benchmark.core.validate import check_names, validate
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
 
 from .reading.files import identity
@@ -149,6 +152,7 @@ class _Reader:
         self.says, self.arrays = description, arrays
         self.multi = description.get("labels", "single") == "multi"
         self.modalities = tuple(description.get("modalities", ())) or self._found()
+        check_names(self.modalities, f"{description.path}: ")
         self.has_val = any(self._name("val", m) for m in self.modalities)
         self._check_tables()
 

@@ -103,4 +103,4 @@ def save(store, *arguments, **options):
     """Store such a run."""
     document, arrays = make_run(*arguments, **options)
     store.prepare()
-    return store.save(RunRecord.from_json(document), arrays)
+    return store.save(RunRecord.from_json(document), arrays, replace=True)

@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BenchmarkError as error:
         return _fail(str(error), arguments, 2)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        if isinstance(stop.__cause__, EOFError):  # taken for Ctrl-D at a prompt, but no command asks anything
+            raise stop.__cause__ from None
         code = 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.

@@ -221,6 +221,8 @@ def gc(
         sys.stdout.write(f"left alone, another process works on it: {name}\n")
     for problem in found.damaged:
         warn(f"{problem}; --damaged removes it")
+    for problem in found.unreadable:
+        warn(problem)
     if found.unfinished:
         runs = "unfinished run" if found.unfinished == 1 else "unfinished runs"
         kept = f"{found.unfinished} {runs}, {found.unfinished_bytes:,} bytes"

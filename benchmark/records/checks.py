@@ -16,10 +16,11 @@ from typing import IO
 
 import numpy as np
 
+from benchmark.disk import cannot_be_read
 from benchmark.errors import BenchmarkError
 from benchmark.records.document import METRICS
 from benchmark.records.record import RunRecord
-from benchmark.records.store import StoredRun, read_record
+from benchmark.records.store import StoredRun, UnreadableRunError, read_record, unreadable
 
 RECORD_BYTES = 32 << 20
 ARRAYS_BYTES = 2 << 30
@@ -39,6 +40,7 @@ def check_run(folder: Path) -> RunRecord:
 
     Raises:
         InvalidRunError: It is not; the message names folder, file and field.
+        UnreadableRunError: It cannot be read now.
     """
     try:
         _check_size(folder / "record.json")
@@ -46,6 +48,10 @@ def check_run(folder: Path) -> RunRecord:
         _need(record.name == folder.name, f"its key starts with {record.name}")
         check_arrays(folder / "arrays.npz")
         _check_numbers(StoredRun(folder, record))
+    except UnreadableRunError:
+        raise
+    except OSError as error:
+        raise unreadable(folder, error) from None
     except BenchmarkError as error:
         raise InvalidRunError(f"run {folder.name}: {error}") from None
     return record
@@ -56,6 +62,7 @@ def check_arrays(file: Path, limit: int = UNPACKED_BYTES) -> None:
 
     Raises:
         InvalidRunError: The file is damaged, holds Python objects, or more than ``limit`` bytes.
+        UnreadableRunError: It cannot be read now.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -70,6 +77,8 @@ def check_arrays(file: Path, limit: int = UNPACKED_BYTES) -> None:
                 with archive.open(member) as stream:
                     _check_array(stream, member.filename)
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if cannot_be_read(error):
+            raise unreadable(file.parent, error) from None
         raise InvalidRunError(f"arrays.npz cannot be read ({error})") from None
 
 

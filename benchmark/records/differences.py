@@ -7,18 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records.record import RunRecord
-from benchmark.records.store import StoredRun
+from benchmark.records.store import StoredRun, unreadable
 
 
 def first_difference(old: StoredRun, new: StoredRun) -> str:
     """The first field in which two runs of one key differ; empty if there is none.
 
     When and where a run was computed, how long it took and where its data lay are not compared.
+
+    Raises:
+        DamagedRecordError: The arrays of one are.
+        UnreadableRunError: They cannot be read now.
     """
     if name := _differs(_content(old.record), _content(new.record)):
         return name
-    if _sha256(old.folder / "arrays.npz") == _sha256(new.folder / "arrays.npz"):
-        return ""
+    try:
+        if _sha256(old.folder / "arrays.npz") == _sha256(new.folder / "arrays.npz"):
+            return ""
+    except OSError as error:
+        raise unreadable(old.folder, error) from None
     ours, theirs = old.arrays(), new.arrays()
     for name in sorted(set(ours) | set(theirs)):
         a, b = ours.get(name), theirs.get(name)

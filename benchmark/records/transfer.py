@@ -17,7 +17,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -267,26 +266,24 @@ def _store_all(
         with store.lock(name, lambda busy=busy: notify(busy)):  # type: ignore[misc]  # mypy: default in lambda
             fate = _fate(store, StoredRun(stage / name, record), differing)
             if fate in ("added", "replaced"):
-                store.adopt(stage / name, record.key)
+                store.adopt(stage / name, record.key, replace=fate == "replaced")
         fates[fate].append(name)
     return Imported(**{fate: tuple(names) for fate, names in fates.items()})
 
 
 def _fate(store: Store, new: StoredRun, differing: Differing) -> str:
     """What is to become of a run; the name of a field of :class:`Imported`."""
-    folder = store.folder(new.record.key)
-    if not folder.exists():
-        return "added"
-    old = None
-    with suppress(DamagedRecordError):  # then nothing is lost by replacing it
-        old = store.find(new.record.key)
-    if old is None:
+    try:
+        if (old := store.find(new.record.key)) is None:
+            return "added"
+        field = first_difference(old, new)
+    except DamagedRecordError:  # nothing is lost by replacing it; but one that only cannot be read stays
         return "replaced"
-    if not (field := first_difference(old, new)):
+    if not field:
         return "present"
     if differing == "refuse":
         raise BenchmarkError(
-            f"run {folder.name} is stored here with another {field}; --keep keeps the stored one, "
+            f"run {old.folder.name} is stored here with another {field}; --keep keeps the stored one, "
             "--replace takes that of the file; nothing was imported"
         )
     return "kept" if differing == "keep" else "replaced"

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmark.core.dataset import Progress
-from benchmark.disk import flush
+from benchmark.disk import flush, locked
 from benchmark.errors import DataError
 
 POINTER = b"version https://git-lfs"
@@ -139,7 +139,7 @@ def download(remote: Remote, folder: Path, progress: Progress | None = None) -> 
     """Fetch a file into ``folder``, verify it, and only then give it its name.
 
     What arrives is kept in ``<name>.part``; a later call, or another mirror, goes on from there. A file
-    that is already there and right is not fetched again.
+    that is already there and right is not fetched again; of two processes one fetches and the other waits.
 
     Args:
         remote: What to fetch.
@@ -152,26 +152,43 @@ def download(remote: Remote, folder: Path, progress: Progress | None = None) -> 
     Raises:
         DataError: No mirror gave the right file (every reason is named), or the folder cannot be written.
     """
-    target, part = folder / remote.name, folder / f"{remote.name}.part"
+    target, lock = folder / remote.name, folder / f".{remote.name}.lock"
+
+    def waiting() -> None:
+        if progress is not None:
+            progress(f"{remote.name}: another process is fetching it; waiting")
+
     try:
         if target.is_file() and remote.matches(target):
             return target
-        folder.mkdir(parents=True, exist_ok=True)
-        reasons = []
-        for url in remote.urls:
+        with locked(lock, waiting):
             try:
-                _from_mirror(url, part, remote, progress)
-            except _FailedError as problem:
-                reasons.append(f"{urlsplit(url).netloc}: {problem}")
-            else:
-                part.replace(target)
-                return target
+                if not (target.is_file() and remote.matches(target)):  # the other one may have failed
+                    _fetch(remote, target, progress)
+            finally:
+                if os.name == "posix":  # elsewhere a file that another process has opened cannot be removed
+                    lock.unlink(missing_ok=True)  # who waits for it notices, and makes another
     except OSError as error:
         raise DataError(f"cannot store {target}: {error.strerror or error}") from None
+    return target
+
+
+def _fetch(remote: Remote, target: Path, progress: Progress | None) -> None:
+    """Try every mirror until one gives the file."""
+    part = target.with_name(f"{remote.name}.part")
+    reasons = []
+    for url in remote.urls:
+        try:
+            _from_mirror(url, part, remote, progress)
+        except _FailedError as problem:
+            reasons.append(f"{urlsplit(url).netloc}: {problem}")
+        else:
+            part.replace(target)
+            return
     offline = (
         "; without a network, copy the file there by hand" if "cannot reach" in " ".join(reasons) else ""
     )
-    raise DataError(f"{remote.name} was not fetched to {folder}: {'; '.join(reasons)}{offline}")
+    raise DataError(f"{remote.name} was not fetched to {target.parent}: {'; '.join(reasons)}{offline}")
 
 
 def _from_mirror(url: str, part: Path, remote: Remote, progress: Progress | None) -> None:

@@ -253,3 +253,12 @@ def test_one_hundred_leaves(data_folder, tmp_path):
     assert facts["splits"]["train"]["margin"]["zeros"] == pytest.approx(0.24, abs=0.01)
     assert max(part["margin"]["max"] for part in facts["splits"].values()) == pytest.approx(0.416, abs=1e-3)
     assert facts["problems"] == []
+
+
+def test_names_of_modalities_are_checked(tmp_path):
+    with pytest.raises(DataError, match=r"mine\.toml: modality name 'a' occurs twice"):
+        load(tmp_path, usual(), 'modalities = ["a", "a"]')
+    with pytest.raises(DataError, match=r"mine\.toml: modality name '\.\./a' has '/' in it"):
+        load(tmp_path, usual(), 'modalities = ["../a", "b"]')
+    with pytest.raises(DataError, match=r"modality name 'a\+b' has"):
+        load(tmp_path, usual() | {"train_a+b": X["train"]["a"]})

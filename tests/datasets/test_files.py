@@ -2,7 +2,11 @@
 
 import hashlib
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -11,6 +15,7 @@ from benchmark.datasets.reading.files import Remote, download, find, fits, git_b
 from benchmark.datasets.wikipedia import Wikipedia
 
 from benchmark.core.dataset import DataRequest
+from benchmark.disk import locked
 from benchmark.errors import DataError
 
 CONTENT = np.random.default_rng(0).bytes(600_000)
@@ -42,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
         body = {"wrong": CONTENT[::-1], "pointer": POINTER, "short": CONTENT[:-5]}.get(way, CONTENT)
         if way == "404":
             return self.send_error(404)
+        if way == "slow":
+            time.sleep(0.5)
         if way == "endless":  # no Content-Length
             self.send_response(200)
             self.end_headers()
@@ -126,6 +133,33 @@ def test_whatever_is_there_the_file_is_fetched(server, tmp_path, way, name, ther
     (tmp_path / "y.mat").unlink(missing_ok=True)
     assert is_complete(tmp_path)
     assert asked is ... or server.seen[-1] == (way, asked)
+
+
+def test_many_processes_fetch_a_file_once(server, tmp_path):
+    code = """
+        import sys
+        from pathlib import Path
+        from benchmark.datasets.reading.files import Remote, download
+        download(Remote("x.mat", (sys.argv[1],), blob=sys.argv[2]), Path(sys.argv[3]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), server.url("slow"), BLOB, str(tmp_path)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, "".join(errors)
+    assert is_complete(tmp_path)
+    assert server.seen == [("slow", None)]
+
+
+def test_who_has_to_wait_for_a_file_is_told(server, tmp_path):
+    said = []
+    with locked(tmp_path / ".x.mat.lock"):
+        thread = threading.Thread(target=download, args=(remote(server.url("full")), tmp_path, said.append))
+        thread.start()
+        time.sleep(0.3)
+        assert server.seen == []
+    thread.join()
+    assert is_complete(tmp_path)
+    assert said[0] == "x.mat: another process is fetching it; waiting"
 
 
 def test_a_broken_transfer_is_resumed(server, tmp_path):

@@ -436,3 +436,16 @@ def test_checking_does_not_change_a_run(there):
     before = everything(there)
     assert check_run(run.folder) == run.record
     assert everything(there) == before
+
+
+@pytest.mark.parametrize("part", ["record.json", "arrays.npz"])
+@pytest.mark.parametrize("differing", ["refuse", "keep", "replace"])
+def test_a_run_that_cannot_be_read_now_is_kept(store, there, file, part, differing):
+    run = save(store)
+    export_runs([save(there, shift=0.01)], file)
+    (run.folder / part).rename(store.root / "aside")
+    (run.folder / part).symlink_to(part)  # too many levels of symbolic links, also for root
+    with pytest.raises(BenchmarkError, match=f"{run.folder.name}: cannot be read now"):
+        import_runs(store, file, differing)
+    (store.root / "aside").rename(run.folder / part)
+    assert store.find(run.record.key).record == run.record
