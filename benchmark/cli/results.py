@@ -28,13 +28,18 @@ def results(context: typer.Context, results: Results = None, as_json: AsJson = F
             raise BenchmarkError(f"put options after `{context.invoked_subcommand}`")
         return
     from benchmark.records.store import Store
+    from benchmark.runs.stale import stale
 
     store = Store(results)
     runs, problems = store.all()
     for problem in problems:
         warn(problem)
+    old = stale(run.record for run in runs)
     if as_json:
-        stored = [{**run.record.to_json(), "stored": str(run.folder)} for run in runs]
+        stored = [
+            {**run.record.to_json(), "stored": str(run.folder), "stale": old.get(run.record.key, "")}
+            for run in runs
+        ]
         for each in stored:
             del each["history"], each["config"]  # long
         emit({"root": str(store.root), "runs": stored, "damaged": problems}, as_json)
@@ -44,7 +49,7 @@ def results(context: typer.Context, results: Results = None, as_json: AsJson = F
 
     if not runs:
         show_console.console().print(f"nothing stored in {store.root}", soft_wrap=True)
-    show_run.stored([run.record for run in runs])
+    show_run.stored([run.record for run in runs], old)
 
 
 @results_app.command("show")
@@ -55,10 +60,12 @@ def show_run(
 ) -> None:
     """One stored run: its numbers, where they come from, and every hyper-parameter."""
     from benchmark.records.store import Store
+    from benchmark.runs.stale import stale
 
     run = Store(results).starting_with(key)
+    old = stale([run.record]).get(run.record.key, "")
     if as_json:
-        emit({**run.record.to_json(), "stored": str(run.folder)}, as_json)
+        emit({**run.record.to_json(), "stored": str(run.folder), "stale": old}, as_json)
         return
     from benchmark.cli.view import console as show_console
     from benchmark.cli.view import run as show_run
@@ -66,7 +73,7 @@ def show_run(
     from benchmark.runs.runner import Outcome
 
     record = run.record
-    show_run.outcome(Outcome(run, cached=True), compare(record))
+    show_run.outcome(Outcome(run, cached=True), compare(record), stale=old)
     lines = [(name, json.dumps(v.value), v.origin, v.source) for name, v in record.recipe.items()]
     show_console.rows(("name", "value", "origin", "source"), lines)
     facts: dict[str, Any] = {"key": record.key, "made": record.started, "method": record.method.origin}

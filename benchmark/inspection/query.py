@@ -24,6 +24,7 @@ from benchmark.errors import BenchmarkError, DataError, UnknownNameError
 from benchmark.records.comparable import FOLDS, difference
 from benchmark.records.record import RunRecord
 from benchmark.records.store import Store, StoredRun
+from benchmark.runs.stale import stale
 
 NEAREST = 5
 LISTED = 8
@@ -45,7 +46,7 @@ def find_runs(
 
     Args:
         store: Where to look.
-        warn: Told of every damaged run that is passed over.
+        warn: Told of every damaged run that is passed over, and if the method's code has changed since.
         run: Its id, or the beginning of it.
         method: Or: the latest run of this method,
         dataset: on this dataset (id, or the path of a description).
@@ -55,8 +56,14 @@ def find_runs(
     """
     if run and (method or dataset):
         raise BenchmarkError("--run names one run already; leave out --method and --dataset")
-    if run:
-        return [store.starting_with(run)]
+    found = [store.starting_with(run)] if run else _latest(store, warn, method, dataset)
+    for words in stale([found[0].record]).values():
+        warn(f"run {found[0].record.name}: {words}")
+    return found
+
+
+def _latest(store: Store, warn: Callable[[str], None], method: str, dataset: str) -> list[StoredRun]:
+    """The latest run of a method on a dataset and its companions, see :func:`find_runs`."""
     if not (method or dataset):
         raise BenchmarkError(
             "which run? Give --run (see `results`), or --method and --dataset for the latest"

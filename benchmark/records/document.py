@@ -137,7 +137,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
 }
 """What is wrong with a value, by the test it fails, and the fields it is asked of."""
 OPTIONAL: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
-    "is not a text": (_text, ("protocol", "replicas")),
+    "is not a text": (_text, ("protocol", "replicas", "method.code")),
     "is no list": (_texts, ("overrides",)),
     "is not an object": (_object, ("rows", "config", "ties", "history", "notes")),
     "is no whole number": (_whole, ("top", "peak_memory_bytes")),
@@ -157,7 +157,9 @@ def _check(document: Any) -> None:
             _need(fits(_at(document, path)), f"{path!r} {problem}")
     for problem, (fits, paths) in OPTIONAL.items():
         for path in paths:
-            _need(path not in document or fits(document[path]), f"{path!r} {problem}")
+            *above, name = path.split(".")
+            place = _at(document, above[0]) if above else document
+            _need(name not in place or fits(place[name]), f"{path!r} {problem}")
     for name, other in (("schema", "schema"), ("fingerprint", "dataset.fingerprint")):
         same = _at(document, f"comparability.{name}") == _at(document, other)
         _need(same, f"'comparability.{name}' is another than {other!r}")

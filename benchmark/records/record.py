@@ -47,6 +47,7 @@ class RecordedMethod:
         origin: Where it is defined.
         pairwise: Its publication has one model for every two modalities.
         transductive: Its scores depend on all test items.
+        code: Hash of a plugin's source; ``None`` of ours, and in records from before it was kept.
         more: Everything else that is known of it (citation, group, ...).
     """
 
@@ -56,6 +57,7 @@ class RecordedMethod:
     origin: str
     pairwise: bool = False
     transductive: bool = False
+    code: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 

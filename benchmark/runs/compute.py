@@ -33,6 +33,7 @@ from benchmark.runs.prepare import prepare
 from benchmark.runs.provenance import as_array, describe_run, environment, plain
 from benchmark.runs.recipe import RESERVED
 from benchmark.runs.reporter import Reporter
+from benchmark.training.modules import GlobalGenerators, evaluate
 
 Computed = tuple[RunRecord, dict[str, NDArray[Any]]]
 
@@ -116,7 +117,8 @@ def fit_and_score(
     """Fit every model of a run and rank the test split with it; one model's weights are in memory at a time.
 
     Raises:
-        TrainingError: The method gave another number of models than there are seeds.
+        TrainingError: The method gave another number of models than there are seeds, or one whose scores
+            depend on chance.
     """
     train, val, test = splits
     pairwise = len(parts) > 1
@@ -140,8 +142,11 @@ def fit_and_score(
             log.join("+".join(part), left)
         else:
             reporter.say("score: ranking the test split in every direction")
+        evaluate(retrievers)
+        generators = GlobalGenerators(run.device)
         with torch.no_grad():
             scores |= score(retrievers, test.restrict(part), run, timings, own)
+        generators.demand_untouched(f"{plan.method.id}, on test rows")
     return log, {direction: scores[direction] for direction in directions(test.names)}
 
 

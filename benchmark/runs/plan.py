@@ -1,10 +1,10 @@
 """What a run is, and the key it is stored under; worked out without importing torch or reading data.
 
 What is in the key: method id and version, resolved hyper-parameters (``--set`` and the subsample sizes
-included; of a file that one names, the content), dataset id and data fingerprint, protocol, metric version,
-key version, and the options of the run whose declaration says so (:mod:`benchmark.runs.spec`). What is
-not: the device and how the seeds are trained (together or alone), because they change a result by rounding
-only; both are recorded with the run.
+included; of a file that one names, the content), the code of a plugin, dataset id and data fingerprint,
+protocol, metric version, key version, and the options of the run whose declaration says so
+(:mod:`benchmark.runs.spec`). What is not: the device and how the seeds are trained (together or alone),
+because they change a result by rounding only; both are recorded with the run.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Plan:
         content = {
             "schema": KEY_VERSION,
             "metric_version": metric_version(),
-            "method": [self.method.id, self.method.info.version],
+            "method": [self.method.id, self.method.info.version, *filter(None, [self.method.code])],
             "protocol": self.method.info.group,
             "recipe": {name: by_content(value.value) for name, value in self.recipe.items()},
             "dataset": [self.dataset.id, self.known.fingerprint],
@@ -101,8 +101,9 @@ class Plan:
 
     def training_data(self) -> str:
         """What the data look like in training, as text; runs that agree in it may share finished phases."""
-        facts = self.known.fingerprint if self.known else "unknown"
-        return canonical([facts, self.recipe[ROWS].value, in_key(self.settled, training=True)])
+        facts = [self.known.fingerprint if self.known else "unknown", self.recipe[ROWS].value]
+        code = filter(None, [self.method.code])  # a phase of other code is another phase
+        return canonical([*facts, in_key(self.settled, training=True), *code])
 
 
 def is_pairwise(info: MethodInfo, modalities: tuple[str, ...], *, asked: bool) -> bool:

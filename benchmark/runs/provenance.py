@@ -34,6 +34,7 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
     """
     request, located = plan.located.request, plan.located
     fingerprint = data.fingerprint()
+    code = {"code": plan.method.code} if plan.method.code else {}
     alike, (options, words) = comparability(plan.settled), recorded(plan.settled)
     if plan.method.info.pairwise:
         options.pop("pairwise", None)  # the publication runs it so: to ask for it changes nothing
@@ -49,7 +50,7 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
         "options": options,
         "words": words,
         "protocol": protocol(plan.method.info, pairwise=plan.pairwise),
-        "method": {**asdict(plan.method.info), "origin": plan.method.origin},
+        "method": {**asdict(plan.method.info), "origin": plan.method.origin, **code},
         "recipe": {name: asdict(value) for name, value in plan.recipe.items()},
         "dataset": {
             "id": plan.dataset.id,
