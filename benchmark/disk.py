@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +56,33 @@ def published_folder() -> Path | None:
     root = checkout()
     folder = Path(__file__).parent / "_published" if root is None else root / "results" / "published"
     return folder if folder.is_dir() else None
+
+
+def check_regular(file: Path, most: int) -> None:
+    """Refuse what has no end or no content of its own (pipes, devices), and what is too large.
+
+    Raises:
+        OSError: Not a regular file of at most so many bytes, or none that can be looked at.
+    """
+    facts = file.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    if facts.st_size > most:
+        raise OSError(errno.EFBIG, f"{facts.st_size:,} bytes, more than the {most:,} allowed", str(file))
+
+
+def read_bytes(file: Path, most: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: As :func:`check_regular`, or it cannot be read.
+    """
+    check_regular(file, most)
+    with file.open("rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:  # it grew, or is of a file system that states no sizes
+        raise OSError(errno.EFBIG, f"more than the {most:,} bytes allowed", str(file))
+    return content
 
 
 @contextmanager
