@@ -32,7 +32,6 @@ Features are (rows, columns) and are not changed, except to float32.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from benchmark.arrays import Arrays, open_arrays
 from benchmark.core.data import Modality, MultimodalData, Split
 from benchmark.core.dataset import DataRequest, Dataset, Located
 from benchmark.core.registry import dataset
+from benchmark.core.toml import read_toml
 from benchmark.core.validate import validate
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
 
@@ -120,8 +120,8 @@ def read_description(path: Path) -> Description:
         DataError: Not TOML, an unknown key or a value of the wrong kind.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = read_toml(path)
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as TOML: {error}") from None
     for key, value in values.items():
         if key not in TYPES:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from benchmark.cli.text import say
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -31,11 +33,11 @@ class Lines:
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:
-            _line(text)
+            say(text)
 
     def warn(self, text: str) -> None:
         """One line that begins with WARNING, shown in any case."""
-        _line(f"WARNING: {text}")
+        say(f"WARNING: {text}")
 
     def epoch(self, phase: str, epoch: int, epochs: int, numbers: Mapping[str, float]) -> None:
         """One line if the phase ends or the last line is old enough."""
@@ -59,7 +61,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """One line above the bar."""
-        self.progress.console.print(text, highlight=False, markup=False)
+        self.progress.console.print(text)
 
     def warn(self, text: str) -> None:
         """A framed text above the bar."""
@@ -81,12 +83,13 @@ def reporting(*, quiet: bool) -> Iterator[Reporter]:
     if quiet or not sys.stderr.isatty():
         yield Lines(quiet=quiet)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()]
-    columns += [TimeElapsedColumn(), TextColumn("{task.fields[numbers]}")]
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    from benchmark.cli.view.console import Plain
+
+    phase, numbers = (TextColumn(f"{{task.{x}}}", markup=False) for x in ("description", "fields[numbers]"))
+    columns: list[Any] = [phase, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), numbers]
+    with Progress(*columns, console=Plain(sys.stderr)) as progress:
         yield Bar(progress)
 
 
@@ -94,8 +97,3 @@ def summary(numbers: Mapping[str, float], most: int = 3) -> str:
     """The first few numbers of an epoch, totals before parts, as short text."""
     names = sorted(numbers, key=lambda name: ("total" not in name, name))[:most]
     return "  ".join(f"{name} {numbers[name]:.4g}" for name in names)
-
-
-def _line(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.cli.options import AsJson, Results, emit
+from benchmark.cli.text import say, tell
 from benchmark.errors import BenchmarkError
 
 results_app = typer.Typer()
@@ -80,7 +80,7 @@ def timings(results: Results = None) -> None:
     from benchmark.records.store import Store
     from benchmark.studies.batch import timings as listed
 
-    sys.stdout.write(listed(Store(results)))
+    tell(listed(Store(results)).rstrip("\n"))
 
 
 @results_app.command("export")
@@ -103,7 +103,7 @@ def export_(
     if as_json:
         emit({"file": str(file), "bytes": size, "runs": names}, as_json)
     else:
-        sys.stdout.write(f"{_count(names)}, {size:,} bytes: {file}\n")
+        tell(f"{_count(names)}, {size:,} bytes: {file}")
 
 
 @results_app.command("import")
@@ -126,14 +126,14 @@ def import_(
         raise BenchmarkError("give --keep or --replace, not both")
     differing: Differing = "keep" if keep else "replace" if replace else "refuse"
     store = Store(results)
-    found = import_runs(store, file, differing, _say)
+    found = import_runs(store, file, differing, say)
     if as_json:
         emit({"root": str(store.root), **vars(found)}, as_json)
         return
     told = {"added": "new", "present": "here already", "kept": "differ and kept", "replaced": "replaced"}
     counts = {text: len(getattr(found, name)) for name, text in told.items()}
     numbers = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
-    sys.stdout.write(f"{numbers or 'no runs'}: {store.root}\n")
+    tell(f"{numbers or 'no runs'}: {store.root}")
 
 
 @results_app.command()
@@ -152,7 +152,7 @@ def rm(
         return
     for run in removed:
         method, data = run.record.method.id, run.record.dataset.id
-        sys.stdout.write(f"removed {run.folder.name}: {method} on {data}\n")
+        tell(f"removed {run.folder.name}: {method} on {data}")
 
 
 @results_app.command()
@@ -179,18 +179,18 @@ def gc(
         return
     would = "would be " if dry_run else ""
     for each in found.removed:
-        sys.stdout.write(f"{each.what}, {each.bytes:,} bytes: {each.path}\n")
+        tell(f"{each.what}, {each.bytes:,} bytes: {each.path}")
     for name in found.restored:
-        sys.stdout.write(f"run {name} had lost its name in an interrupted command: {would}put back\n")
+        tell(f"run {name} had lost its name in an interrupted command: {would}put back")
     for name in found.busy:
-        sys.stdout.write(f"left alone, another process works on it: {name}\n")
+        tell(f"left alone, another process works on it: {name}")
     for problem in found.damaged:
         _warn(f"{problem}; --damaged removes it")
     if found.unfinished:
         runs = "unfinished run" if found.unfinished == 1 else "unfinished runs"
         kept = f"{found.unfinished} {runs}, {found.unfinished_bytes:,} bytes"
-        sys.stdout.write(f"kept, so that they can go on: checkpoints of {kept}\n")
-    sys.stdout.write(f"{would}removed: {total:,} bytes\n")
+        tell(f"kept, so that they can go on: checkpoints of {kept}")
+    tell(f"{would}removed: {total:,} bytes")
 
 
 def _count(names: list[str]) -> str:
@@ -198,9 +198,4 @@ def _count(names: list[str]) -> str:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"WARNING: {text}\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    say(f"WARNING: {text}")
