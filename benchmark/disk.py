@@ -65,6 +65,8 @@ def check_regular(file: Path, most: int) -> None:
         OSError: Not a regular file of at most so many bytes, or none that can be looked at.
     """
     facts = file.stat()
+    if stat.S_ISDIR(facts.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(file))
     if facts.st_size > most:

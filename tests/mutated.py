@@ -29,20 +29,27 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     except DataError as error:
         print("refused", flush=True)
 """
-WORDS = (0, 1, 2, 5, 7, 14, 15, 17, 19, 20, 33, 255, 1 << 16, 0x00040001, 1 << 20, 1 << 30, 0x7FFFFFFF, 0xFFFFFFFF)
+WORDS = (
+    0,
+    1,
+    2,
+    5,
+    7,
+    14,
+    15,
+    17,
+    19,
+    20,
+    33,
+    255,
+    1 << 16,
+    0x00040001,
+    1 << 20,
+    1 << 30,
+    0x7FFFFFFF,
+    0xFFFFFFFF,
+)
 """Types, counts and small elements that should not be where they are put."""
-
-
-def unpacked(content: bytes) -> bytes:
-    """The same file with nothing compressed, so that what is inside can be damaged."""
-    order = "<" if content[126:128] == b"IM" else ">"
-    parts, at = [content[:128]], 128
-    while at + 8 <= len(content):
-        kind, size = struct.unpack_from(f"{order}II", content, at)
-        part = content[at + 8 : at + 8 + size]
-        parts.append(zlib.decompress(part) if kind == 15 else content[at : at + 8 + size])
-        at += 8 + size
-    return b"".join(parts)
 
 
 def packed(content: bytes) -> bytes:
@@ -58,7 +65,7 @@ def packed(content: bytes) -> bytes:
 
 
 def mutated(content: bytes, draw: np.random.Generator) -> bytes:
-    """One to three words, bytes or stretches of a file changed; in half of the cases compressed afterwards."""
+    """One to three words of a file changed; in half of the cases it is compressed afterwards."""
     changed = bytearray(content)
     order = "<" if content[126:128] == b"IM" else ">"
     for _ in range(draw.integers(1, 4)):
@@ -82,7 +89,9 @@ def read_all(folders: list[Path], seconds: float) -> tuple[dict[str, int], list[
         How many were read and refused, and what ended a process: the file and the signal.
     """
     command = [sys.executable, "-c", READ]
-    running = [subprocess.Popen([*command, f], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for f in folders]
+    running = [
+        subprocess.Popen([*command, f], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for f in folders
+    ]
     counted, died = {"read": 0, "refused": 0}, []
     for process in running:
         try:

@@ -17,6 +17,8 @@ MOST = 1 << 20
 """Bytes of a file."""
 DEEPEST = 32
 """Tables and lists inside of each other, and parts of a key."""
+DEEP = f"it is more than {DEEPEST} tables or lists deep"
+LARGE = "a whole number is larger than 64 bits"
 
 _KEY = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG = re.compile(rf"{_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{DEEPEST}}}")
@@ -41,23 +43,27 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: Not TOML, too deep, or with a value that is no text, truth value or number of 64 bits.
     """
+    if _LONG.search(text):
+        raise ValueError(DEEP)
     try:
-        if _LONG.search(text):
-            raise RecursionError  # noqa: TRY301 - said below
         document = tomllib.loads(text)
-        _check(document, 0)
     except RecursionError:
-        raise ValueError(f"it is more than {DEEPEST} tables or lists deep") from None
+        raise ValueError(DEEP) from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # of a number with more digits than Python converts
+        raise ValueError(LARGE) from None
+    _check(document, 0)
     return document
 
 
 def _check(value: Any, depth: int) -> None:
     if isinstance(value, dict | list):
         if depth > DEEPEST:
-            raise RecursionError
+            raise ValueError(DEEP)
         for each in value.values() if isinstance(value, dict) else value:
             _check(each, depth + 1)
     elif not isinstance(value, str | int | float):
         raise ValueError(f"{value} is a date or time, which nothing here takes")  # noqa: TRY004 - of a file
     elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise ValueError("a whole number is larger than 64 bits")
+        raise ValueError(LARGE)

@@ -170,7 +170,7 @@ def parse_override(text: str) -> tuple[str, tuple[str, ...], Any]:
     except tomllib.TOMLDecodeError:
         document = {"value": right}
     except ValueError as error:
-        raise RecipeError(f"--set {left}=...: {error}") from None
+        raise RecipeError(f"--set {left[:60]}=...: {error}") from None
     # A right side with a line break could smuggle in a second key; it is then an ordinary string.
     value = document["value"] if set(document) == {"value"} else right
     if not _finite(value):

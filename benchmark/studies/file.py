@@ -115,9 +115,9 @@ def read_study(file: Path, modalities: Sequence[str], profile: str = "paper") ->
             variants=tuple(variants),
             seeds=tuple(map(int, document.get("seeds", ()))),
             orderings=tuple(pair for pair in pairs if set(pair) <= set(labels)),
-            published=document.get("published", {}),
+            published={str(k): str(v) for k, v in dict(document.get("published", {})).items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RecipeError(f"{file}: not a study ({type(error).__name__}: {error})") from None
 
 
