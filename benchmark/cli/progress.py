@@ -61,7 +61,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """One line above the bar."""
-        self.progress.console.print(text)
+        self.progress.console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
         """A framed text above the bar."""
