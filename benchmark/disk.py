@@ -8,6 +8,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -161,6 +162,35 @@ def locked(file: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
         yield
     finally:
         lock.release()
+
+
+def check_regular(file: Path, most: int) -> None:
+    """Refuse what has no end or no content of its own (pipes, devices), and what is too large.
+
+    Raises:
+        OSError: Not a regular file of at most so many bytes, or none that can be looked at.
+    """
+    facts = file.stat()
+    if stat.S_ISDIR(facts.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    if facts.st_size > most:
+        raise OSError(errno.EFBIG, f"{facts.st_size:,} bytes, more than the {most:,} allowed", str(file))
+
+
+def read_bytes(file: Path, most: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: As :func:`check_regular`, or it cannot be read.
+    """
+    check_regular(file, most)
+    with file.open("rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:  # it grew, or is of a file system that states no sizes
+        raise OSError(errno.EFBIG, f"more than the {most:,} bytes allowed", str(file))
+    return content
 
 
 @contextmanager

@@ -35,7 +35,6 @@ Features are (rows, columns) and are not changed, except to float32.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ from benchmark.arrays import Arrays, open_arrays
 from benchmark.core.data import Modality, MultimodalData, Split
 from benchmark.core.dataset import DataRequest, Dataset, Located
 from benchmark.core.registry import dataset
+from benchmark.core.toml import read_toml
 from benchmark.core.validate import check_names, validate
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
 
@@ -123,8 +123,8 @@ def read_description(path: Path) -> Description:
         DataError: Not TOML, an unknown key or a value of the wrong kind.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = read_toml(path)
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as TOML: {error}") from None
     for key, value in values.items():
         if key not in TYPES:

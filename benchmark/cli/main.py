@@ -7,6 +7,7 @@ go to standard error. Exit codes: 0 done, 1 checked and found wanting, 2 an erro
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmark.cli.results import results_app
 from benchmark.cli.run import run
 from benchmark.cli.show import list_app, show, show_config
 from benchmark.cli.study import study
+from benchmark.cli.text import say
 from benchmark.cli.tools import check, doctor, score
 from benchmark.errors import BenchmarkError
 
@@ -74,6 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _fail(f"{str(error.filename)[:60]}...: no file can have so long a name", arguments, 2)
     except usage_error as error:
         # A group without a command has shown its help and says nothing more.
         return _fail(text, arguments, 2) if (text := one_line(error)) else 2
@@ -93,5 +99,5 @@ def _fail(text: str, arguments: list[str], code: int) -> int:
     if "--json" in arguments:
         emit({"error": line}, as_json=True)
     else:
-        sys.stderr.write(f"error: {line}\n")
+        say(f"error: {line}")
     return code

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
-from benchmark.cli.options import AsJson, Results, emit, say, warn
+from benchmark.cli.options import AsJson, Results, emit
+from benchmark.cli.text import say, tell, warn
 from benchmark.errors import BenchmarkError
 
 results_app = typer.Typer()
@@ -107,7 +107,7 @@ def array_(
     if as_json:
         emit({"run": run.record.key, "seed": seed, "file": file, "arrays": facts}, as_json)
     elif file is not None:
-        sys.stdout.write(f"{file}: {name} {found[name].shape}, {found[name].dtype}\n")
+        tell(f"{file}: {name} {found[name].shape}, {found[name].dtype}")
     else:
         from benchmark.cli.view import console as show_console
 
@@ -120,7 +120,7 @@ def timings(results: Results = None) -> None:
     from benchmark.records.store import Store
     from benchmark.studies.batch import timings as listed
 
-    sys.stdout.write(listed(Store(results)))
+    tell(listed(Store(results)).rstrip("\n"))
 
 
 @results_app.command("export")
@@ -143,7 +143,7 @@ def export_(
     if as_json:
         emit({"file": str(file), "bytes": size, "runs": names}, as_json)
     else:
-        sys.stdout.write(f"{_count(names)}, {size:,} bytes: {file}\n")
+        tell(f"{_count(names)}, {size:,} bytes: {file}")
 
 
 @results_app.command("import")
@@ -173,7 +173,7 @@ def import_(
     told = {"added": "new", "present": "here already", "kept": "differ and kept", "replaced": "replaced"}
     counts = {text: len(getattr(found, name)) for name, text in told.items()}
     numbers = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
-    sys.stdout.write(f"{numbers or 'no runs'}: {store.root}\n")
+    tell(f"{numbers or 'no runs'}: {store.root}")
 
 
 @results_app.command()
@@ -194,7 +194,7 @@ def rm(
         return
     for run in removed:
         method, data = run.record.method.id, run.record.dataset.id
-        sys.stdout.write(f"removed {run.folder.name}: {method} on {data}\n")
+        tell(f"removed {run.folder.name}: {method} on {data}")
 
 
 @results_app.command()
@@ -221,11 +221,11 @@ def gc(
         return
     would = "would be " if dry_run else ""
     for each in found.removed:
-        sys.stdout.write(f"{each.what}, {each.bytes:,} bytes: {each.path}\n")
+        tell(f"{each.what}, {each.bytes:,} bytes: {each.path}")
     for name in found.restored:
-        sys.stdout.write(f"run {name} had lost its name in an interrupted command: {would}put back\n")
+        tell(f"run {name} had lost its name in an interrupted command: {would}put back")
     for name in found.busy:
-        sys.stdout.write(f"left alone, another process works on it: {name}\n")
+        tell(f"left alone, another process works on it: {name}")
     for problem in found.damaged:
         warn(f"{problem}; --damaged removes it")
     for problem in found.unreadable:
@@ -233,8 +233,8 @@ def gc(
     if found.unfinished:
         runs = "unfinished run" if found.unfinished == 1 else "unfinished runs"
         kept = f"{found.unfinished} {runs}, {found.unfinished_bytes:,} bytes"
-        sys.stdout.write(f"kept, so that they can go on: checkpoints of {kept}\n")
-    sys.stdout.write(f"{would}removed: {total:,} bytes\n")
+        tell(f"kept, so that they can go on: checkpoints of {kept}")
+    tell(f"{would}removed: {total:,} bytes")
 
 
 def _count(names: list[str]) -> str:

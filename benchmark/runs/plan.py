@@ -21,6 +21,7 @@ from benchmark.core.data import pick_modalities
 from benchmark.core.dataset import Located, find_dataset, make_dataset
 from benchmark.core.info import MethodInfo
 from benchmark.core.registry import METHODS, Entry, available
+from benchmark.disk import read_bytes
 from benchmark.errors import RecipeError
 from benchmark.runs.fingerprints import Known, recall
 from benchmark.runs.profile import DEFAULT_SEEDS, choose_device, choose_profile
@@ -30,6 +31,8 @@ from benchmark.runs.spec import RunSpec, in_key
 KEY_VERSION = 2
 """Stands in every key as ``schema``; another number would make every stored run one that has to be computed
 again, so it is not that of the record's layout, which may change while the runs stay what they are."""
+MOST = 1 << 30
+"""Bytes of a file that a hyper-parameter names."""
 FILE = "file:"
 """How a hyper-parameter names a file."""
 
@@ -133,7 +136,7 @@ def by_content(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(FILE):
         return value
     try:
-        return FILE + hashlib.sha256(Path(value.removeprefix(FILE)).read_bytes()).hexdigest()
+        return FILE + hashlib.sha256(read_bytes(Path(value.removeprefix(FILE)), MOST)).hexdigest()
     except OSError as error:
         raise RecipeError(f"{value}: {error.strerror or error}") from None
 

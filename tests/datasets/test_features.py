@@ -193,6 +193,9 @@ def test_a_wrong_description_is_refused(text, kind, reason, tmp_path):
     [
         ({"val_a_labels": np.array([0, 1, 2, 9])}, r"val/a: label 9 \(row 3\) does not occur in training"),
         ({"val_a_labels": np.array([0.5, 1, 2, 0])}, "whole numbers"),
+        ({"val_a_labels": np.array([0, 1, 2, 1e300])}, r"0\.0 to 1e\+300; no class has such a number"),
+        ({"val_a_labels": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "no class has such a number"),
+        ({"val_a_labels": np.array([b"a", b"b", b"c", b"\xff"])}, "no UTF-8 text"),
         ({"val_a_labels": np.zeros(5)}, "4 feature rows but labels of shape"),
         ({"test_b": np.ones((6, 3))}, "test/b has 3 columns, train has 2"),
         ({"test_b": np.ones(6)}, r"float64 of shape \(6,\), expected numbers"),
