@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.disk import default_root, flush, flush_folder
 from benchmark.errors import BenchmarkError
-from benchmark.records.document import InvalidRecordError
+from benchmark.records import npz
+from benchmark.records.document import InvalidRecordError, canonical, sealed
 from benchmark.records.record import RunRecord
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from numpy.typing import NDArray
+
+RECORD_BYTES = 32 << 20
+"""Bound for ``record.json``: what is larger is none, and is not read."""
 
 
 class DamagedRecordError(BenchmarkError):
@@ -47,13 +53,26 @@ class StoredRun:
         Raises:
             DamagedRecordError: ``arrays.npz`` is missing or cannot be read.
         """
-        import numpy as np
-
         try:
-            with np.load(self.folder / "arrays.npz", allow_pickle=False) as file:
-                return {name: file[name] for name in (names or file.files)}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            with (self.folder / "arrays.npz").open("rb") as file:
+                self.check_sum(file)
+                with zipfile.ZipFile(file) as archive:
+                    return npz.read(archive, names, self.record)
+        except npz.InvalidArraysError as error:
+            raise _damaged(self.folder, str(error)) from None
+        except npz.DAMAGED as error:
             raise _damaged(self.folder, f"arrays.npz: {error}") from None
+
+    def check_sum(self, file: BufferedReader) -> None:
+        """Check that an opened file is the one which was stored with the record, and go back to its start.
+
+        Raises:
+            InvalidArraysError: It is another.
+        """
+        wanted = self.record.arrays_sha256  # old records have none
+        if wanted is not None and hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+            raise npz.InvalidArraysError("arrays.npz is not the file that was stored with the record")
+        file.seek(0)
 
 
 class Store:
@@ -209,15 +228,19 @@ class Store:
         key = record.key
         if objects := [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]:
             raise TypeError(f"array {objects[0]!r} holds Python objects; only numbers are stored")
-        text = json.dumps(record.to_json(), indent=1, allow_nan=False)
+        canonical(record.to_json())  # refused before anything is written
         self._clear_new(key)
         temporary = self.root / f".new-{key[:16]}-{os.getpid()}"
         temporary.mkdir()
+        with (temporary / "arrays.npz").open("w+b") as file:
+            np.savez_compressed(file, **dict[str, Any](arrays))
+            flush(file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        document = sealed(record.to_json() | {"arrays_sha256": digest})
+        text = json.dumps(document, indent=1, allow_nan=False)
         with (temporary / "record.json").open("wb") as file:
             file.write(text.encode())
-            flush(file)
-        with (temporary / "arrays.npz").open("wb") as file:
-            np.savez_compressed(file, **dict[str, Any](arrays))
             flush(file)
         flush_folder(temporary)
         self._put(temporary, key)
@@ -281,13 +304,29 @@ def read_record(file: Path) -> RunRecord:
         InvalidRecordError: It holds none; one line that names file and field.
     """
     try:
-        return RunRecord.from_json(json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse))
+        text = _text(file)
+        return RunRecord.from_json(json.loads(text, parse_constant=_refuse, parse_float=_finite))
     except (InvalidRecordError, OSError, ValueError, RecursionError) as error:
         raise InvalidRecordError(f"{file.name}: {error}") from None
 
 
+def _text(file: Path) -> str:
+    if file.stat().st_size > RECORD_BYTES:
+        raise InvalidRecordError(f"larger than {RECORD_BYTES} bytes")
+    text = file.read_text(encoding="utf-8")
+    if "\\ud" in text.lower():  # half a character, written as JSON may: it can be read, but never shown
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    return text
+
+
 def _refuse(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is too large a number")
+    return value
 
 
 def _damaged(folder: Path, why: str) -> DamagedRecordError:
