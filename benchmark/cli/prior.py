@@ -39,10 +39,10 @@ def export(
     chosen = seeds[0] if seed is None else seed
     if chosen not in seeds:
         raise BenchmarkError(f"--seed {chosen}: the run has seeds {', '.join(map(str, seeds))}")
-    with np.load(found.folder / "arrays.npz", allow_pickle=False) as arrays:
-        if "method/prior" not in arrays:
-            raise BenchmarkError(f"{found.record.method.id} keeps no prior with its runs")
-    matrix = found.arrays("method/prior")["method/prior"][seeds.index(chosen)]
+    stacked = found.arrays().get("method/prior")
+    if stacked is None or stacked.ndim != 3 or len(stacked) != len(seeds):
+        raise BenchmarkError(f"{found.record.method.id} keeps no prior with its runs")
+    matrix = stacked[seeds.index(chosen)]
     try:
         with whole(file) as stream:
             if file.suffix == ".mat":

@@ -146,6 +146,10 @@ def _hashes(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_hash, value.values()))
 
 
+def _named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_text, value.values()))
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_text, value))
 
@@ -167,7 +171,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
         _texts,
         ("dataset.splits", "dataset.files", "dataset.modalities", "modalities", "warnings"),
     ),
-    "is not an object": (_object, ("recipe", "dataset.options")),
+    "is not an object": (_object, ("recipe",)),
+    "is not one text per name": (_named_texts, ("dataset.options",)),
     "is no whole number": (_whole, ("method.version", "comparability.metric_version", "device.threads")),
     "is no number": (_number, ("timings.total",)),
     "is not one of official, standin, user": (
