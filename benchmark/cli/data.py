@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from benchmark.cli.completion import dataset_ids
 from benchmark.cli.options import AsJson, emit, takes
+from benchmark.cli.streams import tell
 from benchmark.core.dataset import DataRequest, check_root, find_dataset, make_dataset
 from benchmark.errors import BenchmarkError, MissingDataError
 
@@ -78,7 +78,7 @@ def verify(request: DataRequest, dataset: Some = "", as_json: AsJson = False) ->
 def fetch(request: DataRequest, dataset: One, as_json: AsJson = False) -> None:
     """Download and verify the feature files of a dataset, where a public location exists."""
     entry, request = find_dataset(dataset, replace(request, source="official"))
-    files = make_dataset(entry).fetch(request, _say)
+    files = make_dataset(entry).fetch(request, tell)
     emit({"dataset": entry.id, "files": [str(file) for file in files]}, as_json)
 
 
@@ -107,8 +107,3 @@ def _usable(dataset: str, request: DataRequest) -> list[Entry]:
         return [find_dataset(dataset, request)[0]]
     check_root(request)
     return [entry for entry in DATASETS.entries().values() if not entry.problem]
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from benchmark.cli.streams import tell
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -31,11 +33,11 @@ class Lines:
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:
-            _line(text)
+            tell(text)
 
     def warn(self, text: str) -> None:
         """One line that begins with WARNING, shown in any case."""
-        _line(f"WARNING: {text}")
+        tell(f"WARNING: {text}")
 
     def epoch(self, phase: str, epoch: int, epochs: int, numbers: Mapping[str, float]) -> None:
         """One line if the phase ends or the last line is old enough."""
@@ -94,8 +96,3 @@ def summary(numbers: Mapping[str, float], most: int = 3) -> str:
     """The first few numbers of an epoch, totals before parts, as short text."""
     names = sorted(numbers, key=lambda name: ("total" not in name, name))[:most]
     return "  ".join(f"{name} {numbers[name]:.4g}" for name in names)
-
-
-def _line(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.cli.options import AsJson, Results, emit, takes
+from benchmark.cli.streams import tell
 from benchmark.core.dataset import DataRequest
 
 
@@ -36,7 +36,7 @@ def query(
     from benchmark.records.store import Store
 
     def warn(text: str) -> None:
-        sys.stderr.write(f"WARNING: {text}\n")
+        tell(f"WARNING: {text}")
 
     found = find_runs(Store(results), warn, run, method, dataset)
     document = answer_first(found, from_, to, item, seed=seed, top=top, data_root=request.data_root)

@@ -11,6 +11,7 @@ import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
 from benchmark.cli.options import AsJson, Results, emit
+from benchmark.cli.streams import tell
 from benchmark.errors import BenchmarkError
 
 results_app = typer.Typer()
@@ -129,7 +130,7 @@ def import_(
         raise BenchmarkError("give --keep or --replace, not both")
     differing: Differing = "keep" if keep else "replace" if replace else "refuse"
     store = Store(results)
-    found = import_runs(store, file, record_key, differing, _say)
+    found = import_runs(store, file, record_key, differing, tell)
     if as_json:
         emit({"root": str(store.root), **vars(found)}, as_json)
         return
@@ -202,9 +203,4 @@ def _count(names: list[str]) -> str:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"WARNING: {text}\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    tell(f"WARNING: {text}")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.disk import default_root, flush, flush_folder
+from benchmark.disk import default_root, flush, flush_folder, naming
 from benchmark.errors import BenchmarkError
 from benchmark.records import npz
 from benchmark.records.document import InvalidRecordError, canonical, sealed
@@ -232,17 +232,22 @@ class Store:
         self._clear_new(key)
         temporary = self.root / f".new-{key[:16]}-{os.getpid()}"
         temporary.mkdir()
-        with (temporary / "arrays.npz").open("w+b") as file:
-            np.savez_compressed(file, **dict[str, Any](arrays))
-            flush(file)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        document = sealed(record.to_json() | {"arrays_sha256": digest})
-        text = json.dumps(document, indent=1, allow_nan=False)
-        with (temporary / "record.json").open("wb") as file:
-            file.write(text.encode())
-            flush(file)
-        flush_folder(temporary)
+        try:
+            with naming(self.folder(key), temporary):
+                with (temporary / "arrays.npz").open("w+b") as file:
+                    np.savez_compressed(file, **dict[str, Any](arrays))
+                    flush(file)
+                    file.seek(0)
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                document = sealed(record.to_json() | {"arrays_sha256": digest})
+                text = json.dumps(document, indent=1, allow_nan=False)
+                with (temporary / "record.json").open("wb") as file:
+                    file.write(text.encode())
+                    flush(file)
+                flush_folder(temporary)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         self._put(temporary, key)
         return StoredRun(self.folder(key), RunRecord.from_json(json.loads(text)))
 

@@ -7,6 +7,7 @@ nothing: names, sizes, hashes and content are checked for the whole file before 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from benchmark.disk import flush, flush_folder, whole
+from benchmark.disk import flush, flush_folder, naming, whole
 from benchmark.errors import BenchmarkError
 from benchmark.records.checks import ARRAYS_BYTES, InvalidRunError, check_run
 from benchmark.records.differences import difference
@@ -156,6 +157,8 @@ def import_runs(
     except BenchmarkError as error:
         raise type(error)(f"{file}: {error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.filename and error.errno != errno.EINVAL:
+            raise  # the disk's; zipfile seeks to places that are none, without a name
         raise BenchmarkError(f"{file}: not a whole zip file of runs ({error})") from None
 
 
@@ -254,7 +257,7 @@ def _unpack(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], st
     for name, wanted in sorted(files.items()):
         target, digest = stage / name, hashlib.sha256()
         target.parent.mkdir(exist_ok=True)
-        with archive.open(entries[name]) as source, target.open("xb") as stream:
+        with naming(target, target), archive.open(entries[name]) as source, target.open("xb") as stream:
             while chunk := source.read(CHUNK):
                 digest.update(chunk)
                 stream.write(chunk)
