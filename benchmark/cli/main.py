@@ -80,8 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _fail(reason(error), arguments if error.filename else [], 2)  # output may be what fails
-    except (MemoryError, RuntimeError, ImportError) as error:
-        if not (line := memory_line(error)):
+    except (MemoryError, RuntimeError, ImportError, AttributeError) as error:
+        if not (line := memory_line(error) or _hidden(error)):
             raise
         return _fail(line, arguments, 2)
     except usage_error as error:
@@ -90,6 +90,13 @@ def main(arguments: list[str] | None = None) -> int:
     if code == 130:  # newer typer turns an interrupt into this code
         return _fail(INTERRUPTED, arguments, 130)
     return code if isinstance(code, int) else 0
+
+
+def _hidden(error: Exception) -> str:
+    """One line, if a name is missing because another file is imported in place of a package; else empty."""
+    from benchmark.inspection.shadow import hidden_packages
+
+    return "; ".join(hidden_packages()) if isinstance(error, ImportError | AttributeError) else ""
 
 
 def _called(arguments: list[str]) -> str:
