@@ -194,6 +194,22 @@ def read_bytes(file: Path, most: int) -> bytes:
 
 
 @contextmanager
+def naming(file: Path, hidden: Path) -> Iterator[None]:
+    """Have errors of writing name the file that is meant: most name none, some a temporary one.
+
+    Args:
+        file: What is written.
+        hidden: Under which name, or in which folder, until it is complete.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).is_relative_to(hidden):
+            error.filename = str(file)
+        raise
+
+
+@contextmanager
 def whole(file: Path) -> Iterator[IO[bytes]]:
     """Write a file in one step: who looks for it finds the old one or all of the new one.
 
@@ -209,12 +225,14 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
     """
     part = file.with_name(f".{file.name[:40]}.{owner()}.part")
     try:
-        with part.open("xb") as stream:
-            yield stream
-            flush(stream)
-        part.replace(file)
+        with naming(file, part):
+            with part.open("xb") as stream:
+                yield stream
+                flush(stream)
+            part.replace(file)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that cannot be written; why is being told
+            part.unlink(missing_ok=True)
 
 
 def write_text(file: Path, text: str) -> Path:

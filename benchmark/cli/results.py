@@ -69,6 +69,7 @@ def show_run(
         return
     from benchmark.cli.view import console as show_console
     from benchmark.cli.view import run as show_run
+    from benchmark.records.differences import training
     from benchmark.report.published import compare
     from benchmark.runs.runner import Outcome
 
@@ -79,6 +80,7 @@ def show_run(
     facts: dict[str, Any] = {"key": record.key, "made": record.started, "method": record.method.origin}
     facts |= {"split": record.split or "the only one", "data": record.dataset.fingerprint}
     facts |= {"files": list(record.dataset.files), "rows": record.rows, "versions": record.versions}
+    facts |= {"device": record.device, "replicas": training(record)}
     show_console.tree(facts)
 
 
@@ -161,16 +163,18 @@ def import_(
     """Store the runs of a zip file, after checking all of it; nothing is stored if anything is wrong."""
     from benchmark.records.store import Store
     from benchmark.records.transfer import Differing, import_runs
+    from benchmark.runs.key import record_key
 
     if keep and replace:
         raise BenchmarkError("give --keep or --replace, not both")
     differing: Differing = "keep" if keep else "replace" if replace else "refuse"
     store = Store(results)
-    found = import_runs(store, file, differing, say)
+    found = import_runs(store, file, record_key, differing, say)
     if as_json:
         emit({"root": str(store.root), **vars(found)}, as_json)
         return
-    told = {"added": "new", "present": "here already", "kept": "differ and kept", "replaced": "replaced"}
+    told = {"added": "new", "present": "here already", "machine": "the same run of another machine, kept"}
+    told |= {"kept": "differ and kept", "replaced": "replaced"}
     counts = {text: len(getattr(found, name)) for name, text in told.items()}
     numbers = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
     tell(f"{numbers or 'no runs'}: {store.root}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from benchmark.cli.streams import silence
+
 _CONTROL = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]  # all but tab and line feed
 _TURNING = [0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _DROPPED = dict.fromkeys([*_CONTROL, *_TURNING])
@@ -20,9 +22,12 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A line on standard error, at once."""
-    sys.stderr.write(f"{printable(text)}\n")
-    sys.stderr.flush()
+    """A line on standard error, if it can be written: what is computed is worth more than a line about it."""
+    try:
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
+    except OSError:
+        silence(sys.stderr)
 
 
 def warn(text: str) -> None:

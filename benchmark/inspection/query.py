@@ -152,6 +152,11 @@ def answer(
     chosen = record.seeds[0] if seed is None else seed
     at, way = record.seeds.index(chosen), f"{query}->{database}"
     data = reload(run, data_root)
+    sizes = {"queries": len(data.test[query]), "database": len(data.test[database])}
+    if record.sizes[way] != sizes:
+        raise DataError(
+            f"run {run.folder.name} is not of these data: {way} has {record.sizes[way]}, not {sizes}"
+        )
     asked, searched = Rows.of(data, query, record.dataset.split), Rows.of(data, database)
     row = asked.find(item)
     own = int(partners(data.test[query], data.test[database])[row])

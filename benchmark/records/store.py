@@ -11,31 +11,43 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.disk import abandoned, cannot_be_read, default_root, flush, flush_folder, locked, owner
+from benchmark.disk import (
+    abandoned,
+    cannot_be_read,
+    default_root,
+    flush,
+    flush_folder,
+    locked,
+    naming,
+    owner,
+)
 from benchmark.errors import BenchmarkError
-from benchmark.records.document import InvalidRecordError
+from benchmark.records import npz
+from benchmark.records.document import InvalidRecordError, canonical, sealed
 from benchmark.records.record import RunRecord
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from numpy.typing import NDArray
 
 LATEST = "latest"
 """In place of a key: the run that was started last."""
-
-
 ASIDE = "replaced"
 """Ends the name of a run's folder that makes room for a new one."""
+RECORD_BYTES = 32 << 20
+"""Bound for ``record.json``: what is larger is none, and is not read."""
 
 
 class DamagedRecordError(BenchmarkError):
@@ -60,15 +72,28 @@ class StoredRun:
             DamagedRecordError: ``arrays.npz`` is missing or damaged.
             UnreadableRunError: It cannot be read now.
         """
-        import numpy as np
-
         try:
-            with np.load(self.folder / "arrays.npz", allow_pickle=False) as file:
-                return {name: file[name] for name in (names or file.files)}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            with (self.folder / "arrays.npz").open("rb") as file:
+                self.check_sum(file)
+                with zipfile.ZipFile(file) as archive:
+                    return npz.read(archive, names, self.record)
+        except npz.InvalidArraysError as error:
+            raise _damaged(self.folder, str(error)) from None
+        except npz.DAMAGED as error:
             if cannot_be_read(error):
                 raise unreadable(self.folder, error) from None
             raise _damaged(self.folder, f"arrays.npz: {error}") from None
+
+    def check_sum(self, file: BufferedReader) -> None:
+        """Check that an opened file is the one which was stored with the record, and go back to its start.
+
+        Raises:
+            InvalidArraysError: It is another.
+        """
+        wanted = self.record.arrays_sha256  # old records have none
+        if wanted is not None and hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+            raise npz.InvalidArraysError("arrays.npz is not the file that was stored with the record")
+        file.seek(0)
 
 
 class Store:
@@ -234,17 +259,22 @@ class Store:
         key = record.key
         if objects := [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]:
             raise TypeError(f"array {objects[0]!r} holds Python objects; only numbers are stored")
-        text = json.dumps(record.to_json(), indent=1, allow_nan=False)
+        canonical(record.to_json())  # refused before anything is written
         temporary = self.temporary(key)
         try:
-            temporary.mkdir()
-            with (temporary / "record.json").open("wb") as file:
-                file.write(text.encode())
-                flush(file)
-            with (temporary / "arrays.npz").open("wb") as file:
-                np.savez_compressed(file, **dict[str, Any](arrays))
-                flush(file)
-            flush_folder(temporary)
+            with naming(self.folder(key), temporary):
+                temporary.mkdir()
+                with (temporary / "arrays.npz").open("w+b") as file:
+                    np.savez_compressed(file, **dict[str, Any](arrays))
+                    flush(file)
+                    file.seek(0)
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                document = sealed(record.to_json() | {"arrays_sha256": digest})
+                text = json.dumps(document, indent=1, allow_nan=False)
+                with (temporary / "record.json").open("wb") as file:
+                    file.write(text.encode())
+                    flush(file)
+                flush_folder(temporary)
             stands = self._put(temporary, key, replace=replace)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -375,15 +405,31 @@ def read_record(file: Path) -> RunRecord:
         OSError: It cannot be read now.
     """
     try:
-        return RunRecord.from_json(json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse))
+        text = _text(file)
+        return RunRecord.from_json(json.loads(text, parse_constant=_refuse, parse_float=_finite))
     except (InvalidRecordError, OSError, ValueError, RecursionError) as error:
         if cannot_be_read(error):
             raise
         raise InvalidRecordError(f"{file.name}: {error}") from None
 
 
+def _text(file: Path) -> str:
+    if file.stat().st_size > RECORD_BYTES:
+        raise InvalidRecordError(f"larger than {RECORD_BYTES} bytes")
+    text = file.read_text(encoding="utf-8")
+    if "\\ud" in text.lower():  # half a character, written as JSON may: it can be read, but never shown
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    return text
+
+
 def _refuse(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is too large a number")
+    return value
 
 
 def _damaged(folder: Path, why: str) -> DamagedRecordError:

@@ -242,7 +242,7 @@ def _problem(folder: Path, name: str = "", *, thorough: bool = False) -> str:
         if run.record.name != (name or folder.name):
             return f"{folder}: damaged run record (it holds the run {run.record.key})"
         if thorough:
-            check_arrays(folder / "arrays.npz", limit=1 << 62)
+            check_arrays(run, limit=None)
     except DamagedRecordError as error:
         return str(error)
     except InvalidRunError as error:

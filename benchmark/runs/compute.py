@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmark.core.data import MultimodalData, Split, pick_modalities
 from benchmark.core.method import FitLog, Method, RunContext
-from benchmark.errors import TrainingError
+from benchmark.errors import TrainingError, memory_line
 from benchmark.evaluation.scoring import (
     MEASURES,
     TOP,
@@ -87,8 +87,9 @@ def compute(
     timings = {"load": load_seconds, "fit": 0.0, "embed": 0.0, "score": 0.0}
     try:
         log, scores = fit_and_score(plan, parts, (train, val, test), run, timings, reporter)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        line = str(error).partition("\n")[0] or "out of memory"
+    except (MemoryError, RuntimeError) as error:
+        if not (line := memory_line(error)):
+            raise
         raise TrainingError(f"{line}; try --replicas alone, a smaller batch, or the quick profile") from error
     warnings = extensions(plan, modalities) + tie_warnings(scores)
     for warning in warnings:

@@ -101,7 +101,7 @@ class RunSpec:
         may_differ=True,
         trains=False,
     )
-    # Device and replicas change a result by rounding only.
+    # Another device, or stacked replicas, is the same run computed elsewhere; see benchmark.runs.plan.
     device: str = option(
         "auto", help="auto, cpu, cuda or cuda:N.", in_key="never", recorded=False, may_differ=True
     )

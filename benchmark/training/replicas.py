@@ -53,7 +53,8 @@ def each_replica(stacked: Mapping[str, torch.Tensor]) -> list[Params]:
 def stacks(run: RunContext) -> bool:
     """Whether replicas train together: on CUDA unless told otherwise, on a CPU only where that is asked for.
 
-    Both ways give the same models up to rounding. On a CPU stacking rarely pays, and what is trained alone
-    has the same bits whatever company it is asked for in.
+    Stacked, numbers are added up in another order, and training magnifies that: MAP@all of ``emoji`` moved by
+    up to 0.005, where seeds have a standard deviation of 0.003. On a CPU stacking rarely pays, and what is
+    trained alone has the same bits whatever company it is asked for in.
     """
     return run.replicas == "together" or (run.replicas == "auto" and run.device.type != "cpu")

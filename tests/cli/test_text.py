@@ -102,7 +102,7 @@ def test_a_record_with_hostile_names_is_shown(terminal, tmp_path):
     record = make_record(results={"map@all": ways, "map@50": ways}, **changes)
     with terminal:
         show_run.outcome(Outcome(StoredRun(tmp_path, record), cached=True), compare(record))
-        show_run.stored([record])
+        show_run.stored([record], {})
     assert clean(terminal.getvalue())
     assert "[/x]" in terminal.getvalue()
 

@@ -1,7 +1,6 @@
 """A plugin is edited: what it gave before the edit is not taken for what it gives now."""
 
 import importlib
-import json
 import sys
 
 import pytest
@@ -11,7 +10,7 @@ from benchmark.core.registry import METHODS, Registry
 from benchmark.records.store import Store
 from benchmark.runs.plan import make_plan
 from benchmark.runs.spec import RunSpec
-from tests.stored import save
+from tests.stored import rewrite, save
 from tests.world import World
 
 FILES = {
@@ -132,6 +131,21 @@ def test_runs_of_another_version_of_ours_are_stale_and_those_of_methods_that_are
     assert said == {new.record.key: False, old.record.key: True, gone.record.key: False}
 
 
+def test_a_run_of_a_plugin_can_be_imported_whatever_its_code_is_now(world, plugin, capsys):
+    run, file = world.json(capsys, *RUN), world.folder / "runs.zip"
+    assert run["method"]["code"]
+    assert world.call(capsys, "results", "export", file)[0] == 0
+    plugin.edit("theirs/settings.py", "COLUMNS = 1", "COLUMNS = 2 + 1")
+    found = world.json(capsys, "results", "import", file, "--results", world.folder / "new")
+    assert found["added"] == [run["key"][:16]]
+    rewrite(world.folder / "new" / run["key"][:16], lambda document: document["method"].pop("code"))
+    again = ("--results", world.folder / "new")
+    assert world.call(capsys, "results", "export", world.folder / "x.zip", *again)[0] == 0
+    code, _, err = world.call(capsys, "results", "import", world.folder / "x.zip")
+    assert code == 2
+    assert "is not that of the run it describes" in err
+
+
 def test_phases_of_other_code_are_not_shared(world, plugin):
     def facts():
         return make_plan(RunSpec("theirs", "blobs")).training_data()
@@ -185,10 +199,7 @@ def test_sources_are_read_without_being_imported(plugin):
 def test_a_record_whose_code_is_no_text_is_refused(world, capsys):
     run = save(Store(), "a", method__code="c" * 64)
     assert Store().starting_with(run.folder.name).record.method.code == "c" * 64
-    file = run.folder / "record.json"
-    document = json.loads(file.read_text())
-    document["method"]["code"] = 7
-    file.write_text(json.dumps(document))
+    rewrite(run.folder, method__code=7)
     code, _, err = world.call(capsys, "results", "show", run.folder.name)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "'method.code' is not a text" in err
