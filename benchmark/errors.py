@@ -1,8 +1,15 @@
 """What can go wrong because of an input, as opposed to a bug.
 
-Every class here ends as one line on standard error and exit code 2; any other exception is a bug and
-keeps its traceback.
+Every class here ends as one line on standard error and exit code 2, and so do a disk that cannot be read or
+written (``OSError``) and memory that runs out (:func:`memory_line`); any other exception is a bug and keeps
+its traceback.
 """
+
+MEMORY = (
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"),
+    *("unable to allocate", "failed to map segment", "can't start new thread"),
+)
+"""Words of those who have no memory left; torch has no class for it on a CPU, nor has the dynamic linker."""
 
 
 class BenchmarkError(Exception):
@@ -36,6 +43,16 @@ class UnsupportedError(BenchmarkError):
 
 class TrainingError(BenchmarkError):
     """Training that cannot go on, for instance because a loss became NaN."""
+
+
+def memory_line(error: BaseException) -> str:
+    """One line, if it is memory that ran out; empty if it is something else."""
+    text = str(error)
+    told = isinstance(error, RuntimeError | ImportError) and any(word in text.lower() for word in MEMORY)
+    if not told and not isinstance(error, MemoryError):
+        return ""
+    first = text.partition("\n")[0]
+    return f"out of memory: {first}" if first else "out of memory"
 
 
 def _nearest(typed: str, valid: list[str]) -> str:

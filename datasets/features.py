@@ -17,6 +17,9 @@ A complete description (``flowers.toml``; all keys but ``file`` are optional)::
     photo = "X[0][0:1000]"
     labels = "Y[0:1000]"
 
+A modality's name has at most 64 characters, which can be printed, and no slash or backslash, ``->``, ``+`` or
+comma in it.
+
 Usual names, so that most descriptions need no such table: ``train_photo``, ``train_photo_labels`` (or
 ``train_labels`` for all modalities), the same with ``val_`` and ``test_``. Pairing that is not by row:
 ``train_photo_pair_ids`` per modality (or ``train_pair_ids`` for all, or one ``pair_ids`` holding the ids of
@@ -32,7 +35,6 @@ Features are (rows, columns) and are not changed, except to float32.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,8 @@ from benchmark.arrays import Arrays, open_arrays
 from benchmark.core.data import Modality, MultimodalData, Split
 from benchmark.core.dataset import DataRequest, Dataset, Located
 from benchmark.core.registry import dataset
-from benchmark.core.validate import validate
+from benchmark.core.toml import read_toml
+from benchmark.core.validate import check_names, validate
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
 
 from .reading.files import identity
@@ -120,8 +123,8 @@ def read_description(path: Path) -> Description:
         DataError: Not TOML, an unknown key or a value of the wrong kind.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = read_toml(path)
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as TOML: {error}") from None
     for key, value in values.items():
         if key not in TYPES:
@@ -149,6 +152,7 @@ class _Reader:
         self.says, self.arrays = description, arrays
         self.multi = description.get("labels", "single") == "multi"
         self.modalities = tuple(description.get("modalities", ())) or self._found()
+        check_names(self.modalities, f"{description.path}: ")
         self.has_val = any(self._name("val", m) for m in self.modalities)
         self._check_tables()
 

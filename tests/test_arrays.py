@@ -1,7 +1,10 @@
 """The same arrays come out of every format, and what cannot be read is refused in one line."""
 
 import gzip
+import os
 import pickle
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,8 +121,6 @@ def test_objects_are_never_unpickled(tmp_path):
 
 
 def test_structs_and_other_archives_are_refused(tmp_path):
-    import zipfile
-
     struct = open_arrays(write(tmp_path / "s.mat", {"S": {"x": X}}))
     with pytest.raises(DataError, match="struct"):
         struct.read("S")
@@ -165,3 +166,160 @@ def test_overwritten_bytes_cause_nothing_but_a_refusal(kind, tmp_path):
         assert isinstance(found, dict) or refuses(found, path)
         refused += isinstance(found, str)
     assert refused > 3
+
+
+HEADER = "{{'descr': '<f8', 'fortran_order': False, 'shape': {}, }}"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    {
+        "a bracket that is not closed": "(3,",
+        "brackets in brackets": "(" * 4000 + ")" * 4000,
+        "a number of 400 digits": f"({'9' * 400},)",
+        "a number of 5,000 digits": f"({'9' * 5000},)",
+        "a number that Python cannot write": f"(0x{'f' * 5000},)",
+        "less than nothing": "(-1, 3)",
+        "more than there is": "(1000000, 3)",
+    }.values(),
+    ids=lambda shape: shape[:12],
+)
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_an_impossible_header_in_npz_is_refused(shape, packing, tmp_path):
+    header = HEADER.format(shape).encode()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", packing) as archive:
+        archive.writestr("X.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert refuses(contents(tmp_path / "a.npz"), tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_inside_a_packed_npz_is_refused(packing, tmp_path):
+    np.savez(tmp_path / "plain.npz", X=X)
+    with (
+        zipfile.ZipFile(tmp_path / "plain.npz") as plain,
+        zipfile.ZipFile(tmp_path / "a.npz", "w", packing) as archive,
+    ):
+        archive.writestr("X.npy", plain.read("X.npy"))
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[:45] + b"\xff" * 20 + content[65:])
+    assert refuses(contents(tmp_path / "a.npz"), tmp_path / "a.npz")
+
+
+def test_only_regular_files_of_some_size_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    for path in (tmp_path / "a.npz", Path("/dev/zero")):
+        with pytest.raises(DataError, match="cannot be read: not a regular file"):
+            open_arrays(path)
+    with (tmp_path / "b.npz").open("wb") as stream:
+        stream.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(DataError, match="1,099,511,627,776 bytes, more than"):
+        open_arrays(tmp_path / "b.npz")
+
+
+# --- HDF5 ---
+
+
+@pytest.fixture
+def secret(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["X"] = X
+    (tmp_path / "secret.bin").write_bytes(X.tobytes())
+    return tmp_path
+
+
+@pytest.fixture
+def hdf5(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        yield file
+
+
+def test_hdf5_is_read_out_of_one_file(secret, hdf5):
+    import h5py
+
+    def external(file):
+        file.create_dataset("X", X.shape, X.dtype, external=[(secret / "secret.bin", 0, h5py.h5f.UNLIMITED)])
+
+    def virtual(file):
+        layout = h5py.VirtualLayout(X.shape, X.dtype)
+        layout[:] = h5py.VirtualSource(secret / "secret.h5", "X", X.shape)
+        file.create_virtual_dataset("X", layout)
+
+    def link(file):
+        file["X"] = h5py.ExternalLink(secret / "secret.h5", "X")
+
+    def sparse_part(file):
+        group = file.create_group("X")
+        group.attrs["MATLAB_sparse"] = np.uint64(7)
+        group["jc"] = np.zeros(2, np.int64)
+        group["data"] = h5py.ExternalLink(secret / "secret.h5", "X")
+        group["ir"] = np.zeros(0, np.int64)
+
+    for make in (external, virtual, link, sparse_part):
+        path = secret / f"{make.__name__}.h5"
+        with h5py.File(path, "w") as file:
+            make(file)
+        found = contents(path)
+        assert refuses(found, path), make.__name__
+        assert "copy it" in found
+
+
+def test_groups_of_hdf5_have_a_bounded_depth(hdf5):
+    group = hdf5
+    for _ in range(5000):
+        group = group.create_group("g")
+    group["X"] = X
+    hdf5.flush()
+    found = contents(Path(hdf5.filename))
+    assert "groups lie more than 32 deep" in found
+
+
+def test_groups_of_hdf5_are_walked_once_and_in_order(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w", track_order=True) as file:
+        for name in ("b/z", "b/a", "a", "c/d/e"):
+            file[name] = Y
+        file["c/d/again"] = file["c"]
+        file["soft"] = h5py.SoftLink("/a")
+        file["none"] = h5py.Empty("f8")
+    assert list(open_arrays(tmp_path / "a.h5").shapes) == ["a", "b/a", "b/z", "c/d/e"]
+
+
+@pytest.mark.parametrize(
+    ("starts", "where"),
+    {
+        "a row that is not there": ([0, 1], [1 << 20]),
+        "columns that begin nowhere": ([0, 1 << 20, 0], [0]),
+        "more entries than there are": ([0, 5], [0]),
+        "entries before the first": ([0, 1], [-1]),
+    }.values(),
+)
+def test_sparse_indices_of_hdf5_stay_in_their_matrix(starts, where, hdf5):
+    group = hdf5.create_group("X")
+    group.attrs["MATLAB_sparse"] = np.uint64(7)
+    group["jc"], group["ir"], group["data"] = np.array(starts), np.array(where), np.ones(len(where))
+    hdf5.flush()
+    assert "truncated or damaged" in contents(Path(hdf5.filename))
+
+
+def test_cells_of_hdf5_that_hold_themselves_end(hdf5):
+    import h5py
+
+    cell = hdf5.create_dataset("X", (2, 1), h5py.ref_dtype)
+    cell[:, 0] = [cell.ref, cell.ref]
+    hdf5.flush()
+    assert "lies too deep in cells" in contents(Path(hdf5.filename))
+
+
+def test_an_array_that_the_file_cannot_hold_is_refused(hdf5):
+    hdf5.create_dataset("X", (1 << 13, 1 << 13), "f8", chunks=(1, 1))
+    hdf5.create_dataset("E", data=np.array([1 << 40, 1 << 40])).attrs["MATLAB_empty"] = 1
+    hdf5.flush()
+    arrays = open_arrays(Path(hdf5.filename))
+    for name in "XE":
+        with pytest.raises(DataError, match="truncated or damaged"):
+            arrays.read(name)

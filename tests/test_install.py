@@ -193,6 +193,42 @@ def test_files_of_these_names_in_the_current_folder_stay_what_they_are(environme
     assert Path(record["stored"]).parent == output
 
 
+NAMES = [
+    "datasets.py",
+    "methods/__init__.py",
+    "benchmark/notes.txt",
+    "torch.py",
+    "numpy.py",
+    "typer.py",
+    "rich.py",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_in_the_current_folder_is_taken_for_a_package(site, tmp_path, name):
+    """Whoever keeps such a file there gets every dataset, and a run."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise SystemExit('this is not it')\n")
+    call = {"path": site, "cwd": tmp_path}
+    assert "emoji" in python("-m", "benchmark", "list", "datasets", **call)
+    found = json.loads(python("-m", "benchmark", "doctor", "--json", **call))
+    assert found["ok"]
+    assert found["data"]["emoji"]["official"] == "found"
+    if name in ("datasets.py", "torch.py"):
+        assert json.loads(python(*RUN, **call))["dataset"]["id"] == "emoji"
+
+
+def test_a_package_that_is_hidden_by_the_path_is_named(site, tmp_path):
+    """On PYTHONPATH it is what the user asked for, and never what they meant."""
+    (tmp_path / "torch.py").write_text("x = 1\n")
+    path = os.pathsep.join([str(tmp_path), str(site)])
+    line = f"{tmp_path / 'torch.py'} hides the installed package torch"
+    found = json.loads(python("-m", "benchmark", "doctor", "--json", path=path, cwd=site, code=1))
+    assert any(line in problem for problem in found["problems"])
+    answer = json.loads(python(*RUN, path=path, cwd=tmp_path, code=2))
+    assert answer["error"].startswith(line)
+
+
 def test_a_suite_without_its_methods_says_so_and_takes_no_others(tmp_path):
     """As after copying a folder, or with a wheel built wrongly; other packages lie beside it."""
     shutil.copytree(ROOT / "benchmark", tmp_path / "benchmark")

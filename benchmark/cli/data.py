@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark.cli.completion import dataset_ids
-from benchmark.cli.options import AsJson, emit, say, takes
+from benchmark.cli.options import AsJson, emit, takes
+from benchmark.cli.text import say
 from benchmark.core.dataset import DataRequest, check_root, find_dataset, make_dataset
 from benchmark.errors import BenchmarkError, MissingDataError
 

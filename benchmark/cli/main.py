@@ -21,9 +21,11 @@ from benchmark.cli.report import report
 from benchmark.cli.results import results_app
 from benchmark.cli.run import run
 from benchmark.cli.show import list_app, show, show_config
+from benchmark.cli.streams import reason, silence
 from benchmark.cli.study import study
+from benchmark.cli.text import say
 from benchmark.cli.tools import check, doctor, score
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, memory_line
 
 app = typer.Typer(
     help="Reference benchmark for category-based cross-modal retrieval.",
@@ -57,8 +59,13 @@ INTERRUPTED = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code; errors of the user become one line."""
+    """Run a command and return its exit code; errors of the user, disk and memory become one line."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if sys.stderr is None:  # closed; what is told there is not the result
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - while we run
+    if sys.stdout is None:  # known now, not after hours; and the next file opened would be taken for it
+        say("error: standard output: closed; the result has nowhere to go")
+        return 2
     # Typer brings its own click or uses the installed one; this is the base of its complaints in both.
     usage_error = cast(type[Exception], typer.BadParameter.__base__)
     try:
@@ -66,18 +73,32 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BenchmarkError as error:
         return _fail(str(error), arguments, 2)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        if isinstance(stop.__cause__, EOFError):  # taken for Ctrl-D at a prompt, but no command asks anything
+            raise stop.__cause__ from None
         code = 130
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has gone (`| head`)
+        silence(sys.stdout)
         return 1
+    except OSError as error:
+        return _fail(reason(error), arguments if error.filename else [], 2)  # output may be what fails
+    except (MemoryError, RuntimeError, ImportError, AttributeError) as error:
+        if not (line := memory_line(error) or _hidden(error)):
+            raise
+        return _fail(line, arguments, 2)
     except usage_error as error:
         # A group without a command has shown its help and says nothing more.
         return _fail(text, arguments, 2) if (text := one_line(error)) else 2
     if code == 130:  # newer typer turns an interrupt into this code
         return _fail(INTERRUPTED, arguments, 130)
     return code if isinstance(code, int) else 0
+
+
+def _hidden(error: Exception) -> str:
+    """One line, if a name is missing because another file is imported in place of a package; else empty."""
+    from benchmark.inspection.shadow import hidden_packages
+
+    return "; ".join(hidden_packages()) if isinstance(error, ImportError | AttributeError) else ""
 
 
 def _called(arguments: list[str]) -> str:
@@ -89,7 +110,11 @@ def _called(arguments: list[str]) -> str:
 def _fail(text: str, arguments: list[str], code: int) -> int:
     line = " ".join(text.split())
     if "--json" in arguments:
-        emit({"error": line}, as_json=True)
-    else:
-        sys.stderr.write(f"error: {line}\n")
+        try:
+            emit({"error": line}, as_json=True)
+        except OSError:
+            silence(sys.stdout)
+        else:
+            return code
+    say(f"error: {line}")
     return code

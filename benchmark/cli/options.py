@@ -110,17 +110,6 @@ def emit(document: Any, as_json: bool) -> None:
     show_console.tree(json.loads(json.dumps(document, default=_plain)))
 
 
-def say(text: str) -> None:
-    """A line on standard error, at once."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-def warn(text: str) -> None:
-    """What the user must not miss, on standard error."""
-    say(f"WARNING: {text}")
-
-
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy numbers and arrays
         return value.tolist()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.options import say, warn
+from benchmark.cli.text import say, warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -83,12 +83,13 @@ def reporting(*, quiet: bool) -> Iterator[Reporter]:
     if quiet or not sys.stderr.isatty():
         yield Lines(quiet=quiet)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()]
-    columns += [TimeElapsedColumn(), TextColumn("{task.fields[numbers]}")]
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    from benchmark.cli.view.console import Plain
+
+    phase, numbers = (TextColumn(f"{{task.{x}}}", markup=False) for x in ("description", "fields[numbers]"))
+    columns: list[Any] = [phase, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), numbers]
+    with Progress(*columns, console=Plain(sys.stderr)) as progress:
         yield Bar(progress)
 
 

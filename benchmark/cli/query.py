@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
-from benchmark.cli.options import AsJson, Results, emit, takes, warn
+from benchmark.cli.options import AsJson, Results, emit, takes
+from benchmark.cli.text import warn
 from benchmark.core.dataset import DataRequest
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmark.cli.completion import dataset_ids, method_ids
-from benchmark.cli.options import AsJson, Results, emit, say, warn
+from benchmark.cli.options import AsJson, Results, emit
+from benchmark.cli.text import say, tell, warn
 from benchmark.errors import BenchmarkError
 
 results_app = typer.Typer()
@@ -28,13 +28,18 @@ def results(context: typer.Context, results: Results = None, as_json: AsJson = F
             raise BenchmarkError(f"put options after `{context.invoked_subcommand}`")
         return
     from benchmark.records.store import Store
+    from benchmark.runs.stale import stale
 
     store = Store(results)
     runs, problems = store.all()
     for problem in problems:
         warn(problem)
+    old = stale(run.record for run in runs)
     if as_json:
-        stored = [{**run.record.to_json(), "stored": str(run.folder)} for run in runs]
+        stored = [
+            {**run.record.to_json(), "stored": str(run.folder), "stale": old.get(run.record.key, "")}
+            for run in runs
+        ]
         for each in stored:
             del each["history"], each["config"]  # long
         emit({"root": str(store.root), "runs": stored, "damaged": problems}, as_json)
@@ -44,7 +49,7 @@ def results(context: typer.Context, results: Results = None, as_json: AsJson = F
 
     if not runs:
         show_console.console().print(f"nothing stored in {store.root}", soft_wrap=True)
-    show_run.stored([run.record for run in runs])
+    show_run.stored([run.record for run in runs], old)
 
 
 @results_app.command("show")
@@ -55,23 +60,27 @@ def show_run(
 ) -> None:
     """One stored run: its numbers, where they come from, and every hyper-parameter."""
     from benchmark.records.store import Store
+    from benchmark.runs.stale import stale
 
     run = Store(results).starting_with(key)
+    old = stale([run.record]).get(run.record.key, "")
     if as_json:
-        emit({**run.record.to_json(), "stored": str(run.folder)}, as_json)
+        emit({**run.record.to_json(), "stored": str(run.folder), "stale": old}, as_json)
         return
     from benchmark.cli.view import console as show_console
     from benchmark.cli.view import run as show_run
+    from benchmark.records.differences import training
     from benchmark.report.published import compare
     from benchmark.runs.runner import Outcome
 
     record = run.record
-    show_run.outcome(Outcome(run, cached=True), compare(record))
+    show_run.outcome(Outcome(run, cached=True), compare(record), stale=old)
     lines = [(name, json.dumps(v.value), v.origin, v.source) for name, v in record.recipe.items()]
     show_console.rows(("name", "value", "origin", "source"), lines)
     facts: dict[str, Any] = {"key": record.key, "made": record.started, "method": record.method.origin}
     facts |= {"split": record.split or "the only one", "data": record.dataset.fingerprint}
     facts |= {"files": list(record.dataset.files), "rows": record.rows, "versions": record.versions}
+    facts |= {"device": record.device, "replicas": training(record)}
     show_console.tree(facts)
 
 
@@ -100,7 +109,7 @@ def array_(
     if as_json:
         emit({"run": run.record.key, "seed": seed, "file": file, "arrays": facts}, as_json)
     elif file is not None:
-        sys.stdout.write(f"{file}: {name} {found[name].shape}, {found[name].dtype}\n")
+        tell(f"{file}: {name} {found[name].shape}, {found[name].dtype}")
     else:
         from benchmark.cli.view import console as show_console
 
@@ -113,7 +122,7 @@ def timings(results: Results = None) -> None:
     from benchmark.records.store import Store
     from benchmark.studies.batch import timings as listed
 
-    sys.stdout.write(listed(Store(results)))
+    tell(listed(Store(results)).rstrip("\n"))
 
 
 @results_app.command("export")
@@ -136,7 +145,7 @@ def export_(
     if as_json:
         emit({"file": str(file), "bytes": size, "runs": names}, as_json)
     else:
-        sys.stdout.write(f"{_count(names)}, {size:,} bytes: {file}\n")
+        tell(f"{_count(names)}, {size:,} bytes: {file}")
 
 
 @results_app.command("import")
@@ -154,19 +163,21 @@ def import_(
     """Store the runs of a zip file, after checking all of it; nothing is stored if anything is wrong."""
     from benchmark.records.store import Store
     from benchmark.records.transfer import Differing, import_runs
+    from benchmark.runs.key import record_key
 
     if keep and replace:
         raise BenchmarkError("give --keep or --replace, not both")
     differing: Differing = "keep" if keep else "replace" if replace else "refuse"
     store = Store(results)
-    found = import_runs(store, file, differing, say)
+    found = import_runs(store, file, record_key, differing, say)
     if as_json:
         emit({"root": str(store.root), **vars(found)}, as_json)
         return
-    told = {"added": "new", "present": "here already", "kept": "differ and kept", "replaced": "replaced"}
+    told = {"added": "new", "present": "here already", "machine": "the same run of another machine, kept"}
+    told |= {"kept": "differ and kept", "replaced": "replaced"}
     counts = {text: len(getattr(found, name)) for name, text in told.items()}
     numbers = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
-    sys.stdout.write(f"{numbers or 'no runs'}: {store.root}\n")
+    tell(f"{numbers or 'no runs'}: {store.root}")
 
 
 @results_app.command()
@@ -187,7 +198,7 @@ def rm(
         return
     for run in removed:
         method, data = run.record.method.id, run.record.dataset.id
-        sys.stdout.write(f"removed {run.folder.name}: {method} on {data}\n")
+        tell(f"removed {run.folder.name}: {method} on {data}")
 
 
 @results_app.command()
@@ -214,18 +225,20 @@ def gc(
         return
     would = "would be " if dry_run else ""
     for each in found.removed:
-        sys.stdout.write(f"{each.what}, {each.bytes:,} bytes: {each.path}\n")
+        tell(f"{each.what}, {each.bytes:,} bytes: {each.path}")
     for name in found.restored:
-        sys.stdout.write(f"run {name} had lost its name in an interrupted command: {would}put back\n")
+        tell(f"run {name} had lost its name in an interrupted command: {would}put back")
     for name in found.busy:
-        sys.stdout.write(f"left alone, another process works on it: {name}\n")
+        tell(f"left alone, another process works on it: {name}")
     for problem in found.damaged:
         warn(f"{problem}; --damaged removes it")
+    for problem in found.unreadable:
+        warn(problem)
     if found.unfinished:
         runs = "unfinished run" if found.unfinished == 1 else "unfinished runs"
         kept = f"{found.unfinished} {runs}, {found.unfinished_bytes:,} bytes"
-        sys.stdout.write(f"kept, so that they can go on: checkpoints of {kept}\n")
-    sys.stdout.write(f"{would}removed: {total:,} bytes\n")
+        tell(f"kept, so that they can go on: checkpoints of {kept}")
+    tell(f"{would}removed: {total:,} bytes")
 
 
 def _count(names: list[str]) -> str:

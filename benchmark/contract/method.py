@@ -31,20 +31,15 @@ from benchmark.core.method import FitLog, Method, Retriever, RunContext
 from benchmark.core.registry import Entry
 from benchmark.errors import UnsupportedError
 from benchmark.records.record import VARIANT
-from benchmark.runs.recipe import (
-    RESERVED,
-    layer_dataset,
-    read_layers,
-    recipe_file,
-    resolve,
-    variants,
-)
+from benchmark.runs.recipe import RESERVED, layer_dataset, read_layers, recipe_file, resolve, variants
+from benchmark.training.modules import DROPOUT
 
 __all__ = ["CheckResult", "check_dataset", "check_method"]
 
 SEEDS = (1, 2)
 FEW = 3  # test rows that are judged without the others
 TOLERANCE = 1e-4  # relative to the largest value; float32 sums in another order differ by less
+INSTEAD = f"in place of nn.Dropout use {DROPOUT}"
 
 Outputs = dict[str, Tensor]
 
@@ -103,6 +98,7 @@ def check_method(checked: Entry | type[Method]) -> list[CheckResult]:
             check("finite outputs", lambda: _finite(found)),
             check("shape of outputs", lambda: _shapes(found, plain().test)),
             check("inputs are left alone", lambda: _untouched(subject, plain())),
+            check("a model asked twice says the same", lambda: _same_again(models, plain().test, found)),
             check("the same seed gives the same model", lambda: _deterministic(subject, plain(), found)),
             check("seeds matter", lambda: _seeds(cls.info, found)),
             check("seeds together equal each alone", lambda: _together(subject, plain())),
@@ -230,18 +226,28 @@ def _untouched(subject: Subject, case: Case) -> str:
     return f"{len(before)} arrays unchanged"
 
 
+def _same_again(models: list[Retriever], test: Split, found: list[Outputs]) -> str:
+    """A layer in training mode would draw other noise."""
+    again = [outputs(model, test) for model in models]
+    problem = (
+        "the same rows give other values when asked again; hand back models in evaluation mode (.eval())"
+    )
+    return _equal(found, again, f"{problem}; {INSTEAD}")
+
+
 def _deterministic(subject: Subject, case: Case, found: list[Outputs]) -> str:
     """Fit again while the global random streams are somewhere else."""
     with _shaken(12345):
         again = [outputs(model, case.test) for model in fit(subject, case)]
+    streams = "draw all random numbers from generators seeded with derive_seed(seed, ...)"
+    return _equal(found, again, f"a second fit gives other values; {streams}; {INSTEAD}")
+
+
+def _equal(found: list[Outputs], again: list[Outputs], problem: str) -> str:
     for seed, one, two in zip(SEEDS, found, again, strict=True):
         for name, values in one.items():
             same = values.shape == two[name].shape and torch.equal(values, two[name])
-            demand(
-                same,
-                f"seed {seed}, {name}: a second fit gives other values; draw all random numbers from "
-                "generators seeded with derive_seed(seed, ...)",
-            )
+            demand(same, f"seed {seed}, {name}: {problem}")
     return "bit for bit"
 
 
@@ -286,10 +292,7 @@ def _resumed(subject: Subject, case: Case, found: list[Outputs]) -> str:
             with suppress(_StoppedError):
                 fit(subject, case, progress=interrupt, checkpoints=Path(folder))
             again = [outputs(m, case.test) for m in fit(subject, case, checkpoints=Path(folder))]
-        same = all(
-            torch.equal(v, b[name]) for a, b in zip(found, again, strict=True) for name, v in a.items()
-        )
-        demand(same, f"stopped after {stop} of {calls} reports of progress, it ends up elsewhere")
+        _equal(found, again, f"stopped after {stop} of {calls} reports of progress, it ends up elsewhere")
     return f"stopped at {len(stops)} places"
 
 
@@ -319,7 +322,8 @@ def _rows(model: Retriever, found: Outputs, test: Split, info: MethodInfo) -> st
             )
         else:
             demand(
-                _close(few[name], values[:FEW]), f"{name}: a row's embedding depends on the rows beside it"
+                _close(few[name], values[:FEW]),
+                f"{name}: a row's embedding depends on the rows beside it (batch norm in training mode?)",
             )
     return f"{len(found)} outputs follow their rows"
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmark.core.info import DatasetInfo, MethodInfo
+from benchmark.core.plugin import code_of
 from benchmark.core.source import decorated
 from benchmark.errors import BenchmarkError, UnknownNameError
 
@@ -35,6 +36,9 @@ class Entry:
         path: Source file, to find what lies beside it (recipes); ``None`` if unavailable.
         problem: Why it cannot be used; empty if it can.
         external: Registered by an entry point.
+        target: ``module:Class``.
+        code: Of a plugin, the hash of its source (:mod:`benchmark.core.plugin`), taken when it was imported;
+            empty for ours, which say by their version when results change.
     """
 
     id: str
@@ -43,7 +47,8 @@ class Entry:
     path: Path | None
     problem: str = ""
     external: bool = False
-    target: str = ""  # "module:Class"
+    target: str = ""
+    code: str = ""
 
     def load(self) -> Any:
         """The class itself.
@@ -88,7 +93,7 @@ class Registry:
                 unavailable under ``name@package`` and leaves ours usable.)
         """
         found: dict[str, Entry] = {}
-        for entry in self._ours():
+        for entry in self.ours():
             if entry.id in found:
                 both = f"{found[entry.id].origin} and {entry.origin}"
                 raise BenchmarkError(f"{self.kind} {entry.id!r} is registered twice: {both}")
@@ -118,9 +123,14 @@ class Registry:
     def names(self) -> list[str]:
         """The names only: nothing is imported, so a plugin is among them whether it can be used or not."""
         theirs = {point.name for point in entry_points(group=self.group)}
-        return [entry.id for entry in self._ours()] + sorted(theirs)
+        return [entry.id for entry in self.ours()] + sorted(theirs)
 
-    def _ours(self) -> list[Entry]:
+    def ours(self) -> list[Entry]:
+        """The suite's own in alphabetical order; no plugin is imported.
+
+        Raises:
+            BenchmarkError: The package is not there, or has a module that cannot be read.
+        """
         folder, suite = _folder(self.package), _folder(self.package.partition(".")[0])
         # Inside (a wheel) or beside (a checkout): elsewhere lie those of another copy, installed as well.
         if folder is None or suite is None or folder.parent not in (suite, suite.parent):
@@ -152,7 +162,12 @@ class Registry:
             return Entry(point.name, origin, None, None, problem, external=True)
         source = importlib.util.find_spec(cls.__module__)
         path = Path(source.origin) if source is not None and source.origin else None
-        return Entry(point.name, origin, info, path, external=True, target=f"{cls.__module__}:{cls.__name__}")
+        try:
+            code = code_of(point, cls.__module__)
+        except (OSError, SyntaxError) as error:  # e.g. while it is being written
+            return Entry(point.name, origin, None, None, f"its source cannot be read: {error}", external=True)
+        target = f"{cls.__module__}:{cls.__name__}"
+        return Entry(point.name, origin, info, path, external=True, target=target, code=code)
 
 
 METHODS = Registry("method", "benchmark.methods", "benchmark.methods", MethodInfo)

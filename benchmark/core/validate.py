@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
 from benchmark.core.data import Modality, MultimodalData, Split
 from benchmark.errors import DataError
+
+NAME_LENGTH = 64
+SEPARATORS = ("/", "\\", "->", "+", ",")
+"""What stands between names of modalities elsewhere: in paths, directions, pairs and lists."""
+
+
+def check_names(names: Sequence[str], place: str) -> None:
+    """Refuse names of modalities that would not be told apart, or not be printed.
+
+    Args:
+        names: Of all modalities.
+        place: Beginning of the message.
+
+    Raises:
+        DataError: One that is empty, too long, not printable, holds a separator, or occurs twice.
+    """
+    for name in names:
+        problem = ""
+        if not name.strip() or name != name.strip():
+            problem = "is empty, or begins or ends with a space"
+        elif len(name) > NAME_LENGTH:
+            problem = f"has {len(name)} characters, more than {NAME_LENGTH}"
+        elif not name.isprintable():
+            problem = "has characters that cannot be printed"
+        elif found := [each for each in SEPARATORS if each in name]:
+            problem = f"has {found[0]!r} in it"
+        elif list(names).count(name) > 1:
+            problem = "occurs twice"
+        if problem:
+            raise DataError(f"{place}modality name {name[:NAME_LENGTH]!r} {problem}; choose another")
 
 
 def validate(data: MultimodalData, where: str = "") -> MultimodalData:
@@ -19,10 +50,11 @@ def validate(data: MultimodalData, where: str = "") -> MultimodalData:
 
     Raises:
         DataError: A wrong shape, type or label, a value that is not finite, an empty split, a modality
-            that is missing or changes its width, paired rows whose labels disagree, or a number of items
-            that is not the number of test rows.
+            that is missing, has an impossible name or changes its width, paired rows whose labels disagree,
+            or a number of items that is not the number of test rows.
     """
     place = f"{where}: " if where else f"{data.name}: "
+    check_names(data.modalities, place)
     for split in data.splits:
         if split.names != data.train.names:
             raise DataError(

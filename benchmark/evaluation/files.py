@@ -29,6 +29,8 @@ FEATURES = (
     "feats",
     "fea",
 )
+LARGEST = 1 << 62
+"""Bound for class numbers."""
 LABELS = ("test_lab", "test_labels", "test_label", "labels", "label", "lab")
 
 
@@ -124,7 +126,9 @@ def _checked(
 def _labels(where: str, labels: NDArray[Any], rows: int) -> NDArray[np.int64] | NDArray[np.uint8]:
     if not np.isfinite(labels).all() or (labels != np.floor(labels)).any():
         raise DataError(f"{where} must hold whole numbers")
-    if labels.size == rows and labels.ndim <= 2 and max(labels.shape) == rows:
+    if labels.size and not -LARGEST < labels.min() <= labels.max() < LARGEST:
+        raise DataError(f"{where} holds {labels.min():g} to {labels.max():g}; no class has such a number")
+    if labels.size == rows and labels.ndim in (1, 2) and max(labels.shape) == rows:
         return labels.reshape(-1).astype(np.int64)
     if labels.ndim != 2 or len(labels) != rows:
         hint = "; transposed?" if labels.ndim == 2 and labels.shape[1] == rows else ""

@@ -14,9 +14,8 @@ from benchmark.core.dataset import DataRequest, make_dataset
 from benchmark.core.registry import DATASETS, METHODS, Registry
 from benchmark.disk import cache_folder
 from benchmark.errors import BenchmarkError
+from benchmark.inspection.shadow import DISTRIBUTION, hidden
 from benchmark.records.store import Store
-
-DISTRIBUTION = "cmr-benchmark"
 
 
 def examine(request: DataRequest, store: Store) -> dict[str, Any]:
@@ -85,7 +84,9 @@ def _packages() -> dict[str, dict[str, str]]:
             have, problem = version(name), ""
         except PackageNotFoundError:
             have, problem = "", "not installed"
-        if have and least and _numbers(have) < _numbers(least):
+        if line := hidden(name):
+            problem = line
+        elif have and least and _numbers(have) < _numbers(least):
             problem = f"version {have} is too old, {least} or newer is needed"
         found[name] = {"version": have, "wanted": least, "problem": problem}
     return found
@@ -100,6 +101,8 @@ def _devices() -> tuple[list[dict[str, Any]], str]:
         import torch
     except (ImportError, OSError) as error:  # OSError: a shared library of torch cannot be loaded
         return [], f"torch cannot be imported: {error}"
+    if hidden("torch"):  # told of the package
+        return [], ""
     cpu = {"device": "cpu", "name": platform.processor() or platform.machine()}
     devices: list[dict[str, Any]] = [cpu | {"threads": torch.get_num_threads(), "cpus": os.cpu_count()}]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):

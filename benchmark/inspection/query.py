@@ -24,6 +24,7 @@ from benchmark.errors import BenchmarkError, DataError, UnknownNameError
 from benchmark.records.comparable import FOLDS, difference
 from benchmark.records.record import RunRecord
 from benchmark.records.store import Store, StoredRun
+from benchmark.runs.stale import stale
 
 NEAREST = 5
 LISTED = 8
@@ -45,7 +46,7 @@ def find_runs(
 
     Args:
         store: Where to look.
-        warn: Told of every damaged run that is passed over.
+        warn: Told of every damaged run that is passed over, and if the method's code has changed since.
         run: Its id, or the beginning of it.
         method: Or: the latest run of this method,
         dataset: on this dataset (id, or the path of a description).
@@ -55,8 +56,14 @@ def find_runs(
     """
     if run and (method or dataset):
         raise BenchmarkError("--run names one run already; leave out --method and --dataset")
-    if run:
-        return [store.starting_with(run)]
+    found = [store.starting_with(run)] if run else _latest(store, warn, method, dataset)
+    for words in stale([found[0].record]).values():
+        warn(f"run {found[0].record.name}: {words}")
+    return found
+
+
+def _latest(store: Store, warn: Callable[[str], None], method: str, dataset: str) -> list[StoredRun]:
+    """The latest run of a method on a dataset and its companions, see :func:`find_runs`."""
     if not (method or dataset):
         raise BenchmarkError(
             "which run? Give --run (see `results`), or --method and --dataset for the latest"
@@ -145,6 +152,11 @@ def answer(
     chosen = record.seeds[0] if seed is None else seed
     at, way = record.seeds.index(chosen), f"{query}->{database}"
     data = reload(run, data_root)
+    sizes = {"queries": len(data.test[query]), "database": len(data.test[database])}
+    if record.sizes[way] != sizes:
+        raise DataError(
+            f"run {run.folder.name} is not of these data: {way} has {record.sizes[way]}, not {sizes}"
+        )
     asked, searched = Rows.of(data, query, record.dataset.split), Rows.of(data, database)
     row = asked.find(item)
     own = int(partners(data.test[query], data.test[database])[row])

@@ -15,8 +15,8 @@ ROWS = ("method", "recipe", "seeds", "options")
 """What the rows of one table may differ in; options that may not are in ``comparability``, too."""
 FOLDS = ("split", "fingerprint")
 """What the folds of one whole differ in."""
-ROUNDING = ("precision",)
-"""Options that change numbers by rounding only."""
+ARITHMETIC = ("precision",)
+"""Options that change how a run is reckoned, not what; the caption names them."""
 
 
 class IncomparableError(BenchmarkError):
@@ -100,7 +100,7 @@ def why_not_comparable(record: RunRecord, ignore: Collection[str] = ()) -> str:
         reasons.append(f"changed with --set: {', '.join(changed)}")
     if record.is_partial:
         reasons.append(f"only {', '.join(record.modalities)}")
-    if options := [f"--{_dashed(name)}" for name in record.options if name not in ROUNDING]:
+    if options := [f"--{_dashed(name)}" for name in record.options if name not in ARITHMETIC]:
         reasons.append(f"run with {' '.join(options)}")
     if record.split != record.default_split:
         reasons.append(f"split {record.split}")

@@ -2,11 +2,14 @@
 
 Schema 2 had a field of its own for every run option. In schema 3 the options that are not at their default
 stand in one block, ``options``, beside ``words``, which says the run as captions do. Older documents are
-upgraded in memory; files are not rewritten. This module imports neither numpy nor torch.
+upgraded in memory; files are not rewritten. A document has a checksum of itself, so that a number edited by
+hand is noticed; documents older than that have none. This module imports neither numpy nor torch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -20,10 +23,24 @@ OLDEST = 2
 """The oldest layout that is read."""
 METRICS = ("map@all", "map@50")
 PAIRWISE = "one model for every two modalities"
+CHECKSUM = "checksum"
+"""Sha256 of the rest of the document, see :func:`sealed`."""
+LARGEST = 1 << 63
+"""Bound for whole numbers: what does not fit a 64-bit integer cannot be reckoned with everywhere."""
 
 
 class InvalidRecordError(BenchmarkError):
     """A document that is not a run record; the message names the field."""
+
+
+def canonical(content: Any) -> str:
+    """JSON with sorted keys and no spaces: equal content gives equal text on every machine."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_mapping)
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its checksum, which :func:`checked` holds it against and takes off."""
+    return {**document, CHECKSUM: hashlib.sha256(canonical(document).encode()).hexdigest()}
 
 
 def checked(document: Any) -> dict[str, Any]:
@@ -35,6 +52,8 @@ def checked(document: Any) -> dict[str, Any]:
     Raises:
         InvalidRecordError: It is not sound; one line that names the first field that is wrong.
     """
+    _need(isinstance(document, dict), "not a JSON object")
+    document = _unsealed(document)
     _check(document)
     if document["schema"] < SCHEMA:
         try:
@@ -93,16 +112,42 @@ def caption_words(options: Mapping[str, Any], *, pairwise: bool) -> list[str]:
     return words
 
 
+def _mapping(value: Any) -> Any:
+    return dict(value) if hasattr(value, "keys") else str(value)
+
+
+def _unsealed(document: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in document.items() if name != CHECKSUM}
+    if CHECKSUM in document:
+        _need(sealed(rest) == document, "the content does not fit its checksum: damaged, or changed by hand")
+    else:  # both came with the same version
+        _need("arrays_sha256" not in document, f"no {CHECKSUM!r}")
+    return rest
+
+
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # whole numbers may be too large to become floating ones; NaN compares as false
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _hash(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value, re.ASCII))
+
+
+def _hashes(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_hash, value.values()))
+
+
+def _named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_text, value.values()))
 
 
 def _texts(value: Any) -> bool:
@@ -126,7 +171,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
         _texts,
         ("dataset.splits", "dataset.files", "dataset.modalities", "modalities", "warnings"),
     ),
-    "is not an object": (_object, ("recipe", "dataset.options")),
+    "is not an object": (_object, ("recipe",)),
+    "is not one text per name": (_named_texts, ("dataset.options",)),
     "is no whole number": (_whole, ("method.version", "comparability.metric_version", "device.threads")),
     "is no number": (_number, ("timings.total",)),
     "is not one of official, standin, user": (
@@ -137,27 +183,30 @@ KINDS: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
 }
 """What is wrong with a value, by the test it fails, and the fields it is asked of."""
 OPTIONAL: dict[str, tuple[Callable[[Any], bool], tuple[str, ...]]] = {
-    "is not a text": (_text, ("protocol", "replicas")),
+    "is not a text": (_text, ("protocol", "replicas", "method.code")),
     "is no list": (_texts, ("overrides",)),
     "is not an object": (_object, ("rows", "config", "ties", "history", "notes")),
     "is no whole number": (_whole, ("top", "peak_memory_bytes")),
+    "is not a hash": (_hash, ("arrays_sha256",)),
+    "is not one hash per name": (_hashes, ("named_files",)),
 }
 """Likewise, of fields that may be absent."""
 
 
 def _check(document: Any) -> None:
     """Check what every layout has in common."""
-    _need(isinstance(document, dict), "not a JSON object")
     schema, key = _at(document, "schema"), _at(document, "key")
     known = f"but this version reads {OLDEST} to {SCHEMA}"
     _need(_whole(schema) and OLDEST <= schema <= SCHEMA, f"schema {schema}, {known}")
-    _need(_text(key) and bool(re.fullmatch("[0-9a-f]{64}", key)), "'key' is not a hash")
+    _need(_hash(key), "'key' is not a hash")
     for problem, (fits, paths) in KINDS.items():
         for path in paths:
             _need(fits(_at(document, path)), f"{path!r} {problem}")
     for problem, (fits, paths) in OPTIONAL.items():
         for path in paths:
-            _need(path not in document or fits(document[path]), f"{path!r} {problem}")
+            *above, name = path.split(".")
+            place = _at(document, above[0]) if above else document
+            _need(name not in place or fits(place[name]), f"{path!r} {problem}")
     for name, other in (("schema", "schema"), ("fingerprint", "dataset.fingerprint")):
         same = _at(document, f"comparability.{name}") == _at(document, other)
         _need(same, f"'comparability.{name}' is another than {other!r}")
@@ -187,7 +236,8 @@ def _check_scores(document: Mapping[str, Any]) -> None:
             _need(near, f"'averages.{metric}' is not the mean of the results")
     _need(all(map(_number, document["chance"].values())), "'chance' is no number")
     sizes = document["sizes"].values()
-    _need(all(_object(s) and _whole(s.get("queries")) for s in sizes), "'sizes' has no queries")
+    for part in ("queries", "database"):
+        _need(all(_object(each) and _whole(each.get(part)) for each in sizes), f"'sizes' has no {part}")
     _need(all(map(_number, document["timings"].values())), "'timings' is no number")
 
 

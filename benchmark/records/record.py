@@ -47,6 +47,7 @@ class RecordedMethod:
         origin: Where it is defined.
         pairwise: Its publication has one model for every two modalities.
         transductive: Its scores depend on all test items.
+        code: Hash of a plugin's source; ``None`` of ours, and in records from before it was kept.
         more: Everything else that is known of it (citation, group, ...).
     """
 
@@ -56,6 +57,7 @@ class RecordedMethod:
     origin: str
     pairwise: bool = False
     transductive: bool = False
+    code: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -125,6 +127,9 @@ class RunRecord:
         notes: What the method had to say.
         top: Ranks kept per query; ``None`` if the run was stored without rankings.
         peak_memory_bytes: Of the GPU; ``None`` on a CPU.
+        named_files: Sha256 of every file that a hyper-parameter names, by the name of the hyper-parameter;
+            ``None`` if none does.
+        arrays_sha256: Of ``arrays.npz``; ``None`` before it is stored, and in old records.
         more: Entries of the document that have no attribute here.
     """
 
@@ -160,6 +165,8 @@ class RunRecord:
     notes: Mapping[str, Any] = field(default_factory=dict)
     top: int | None = None
     peak_memory_bytes: int | None = None
+    named_files: Mapping[str, str] | None = None
+    arrays_sha256: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -7,6 +7,7 @@ nothing: names, sizes, hashes and content are checked for the whole file before 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,17 +18,16 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from benchmark.disk import flush, flush_folder, whole
+from benchmark.disk import flush, flush_folder, naming, whole
 from benchmark.errors import BenchmarkError
-from benchmark.records.checks import ARRAYS_BYTES, RECORD_BYTES, check_run
-from benchmark.records.differences import first_difference
+from benchmark.records.checks import ARRAYS_BYTES, InvalidRunError, check_run
+from benchmark.records.differences import difference
 from benchmark.records.record import RunRecord
-from benchmark.records.store import DamagedRecordError, Store, StoredRun
+from benchmark.records.store import RECORD_BYTES, DamagedRecordError, Store, StoredRun
 
 FORMAT = "cmr-benchmark runs 1"
 MANIFEST = "manifest.json"
@@ -46,12 +46,14 @@ class Imported:
     Attributes:
         added: New here.
         present: Stored here already, with the same content.
+        machine: Stored here with other numbers, as another machine computes them, and kept.
         kept: Stored here with another content, which was kept.
         replaced: Stored here with another content, or damaged, and replaced.
     """
 
     added: tuple[str, ...]
     present: tuple[str, ...]
+    machine: tuple[str, ...]
     kept: tuple[str, ...]
     replaced: tuple[str, ...]
 
@@ -117,15 +119,21 @@ def export_runs(runs: Iterable[StoredRun], file: Path, *, replace: bool = False)
 
 
 def import_runs(
-    store: Store, file: Path, differing: Differing = "refuse", notify: Callable[[str], None] = print
+    store: Store,
+    file: Path,
+    key_of: Callable[[RunRecord], str],
+    differing: Differing = "refuse",
+    notify: Callable[[str], None] = print,
 ) -> Imported:
     """Store the runs of a zip file; none of them if anything about the file is wrong.
 
     Args:
         store: Where to.
         file: Made by :func:`export_runs`.
+        key_of: The key of what a record describes; the one that it claims must be the same.
         differing: What to do about a run that is stored with another content.
-        notify: Told when another process has to be waited for.
+        notify: Told when another process has to be waited for, and how much a run differs of which another
+            machine has computed other numbers.
 
     Raises:
         BenchmarkError: Not such a file, damaged, too large, or a run that differs; names run and field.
@@ -141,13 +149,34 @@ def import_runs(
                 try:
                     names = _unpack(archive, entries, stage)
                     records = {name: check_run(stage / name) for name in names}
+                    _check_keys(records, key_of)
                     return _store_all(store, stage, records, differing, notify)
                 finally:
                     shutil.rmtree(stage, ignore_errors=True)
     except BenchmarkError as error:
         raise type(error)(f"{file}: {error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.filename and error.errno != errno.EINVAL:
+            raise  # the disk's; zipfile seeks to places that are none, without a name
         raise BenchmarkError(f"{file}: not a whole zip file of runs ({error})") from None
+
+
+def _check_keys(records: Mapping[str, RunRecord], key_of: Callable[[RunRecord], str]) -> None:
+    """A run is answered by its key: one that is not made of what the record says would pass as another run.
+
+    Raises:
+        InvalidRunError: A record whose key is that of another run.
+    """
+    for name, record in records.items():
+        try:
+            made = key_of(record)
+        except BenchmarkError as error:
+            raise InvalidRunError(f"run {name}: {error}") from None
+        if made != record.key:
+            raise InvalidRunError(
+                f"run {name}: record.json: the key is not that of the run it describes ({made[:16]}); "
+                "method, data, recipe or options were changed, or another version made it"
+            )
 
 
 def _write_run(archive: zipfile.ZipFile, folder: Path) -> dict[str, Any]:
@@ -220,14 +249,14 @@ def _unpack(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], st
     total, free = sum(entry.file_size for entry in entries.values()), shutil.disk_usage(stage).free
     if total > free:
         raise BenchmarkError(f"unpacks to {total} bytes, but {stage.parent} has {free} left")
-    files = _manifest(archive.read(entries[MANIFEST]))
+    files = _manifest(_read(archive, entries[MANIFEST]))
     if set(files) | {MANIFEST} != set(entries):
         odd = min((set(files) | {MANIFEST}) ^ set(entries))
         raise BenchmarkError(f"{odd!r} is in the manifest or in the file, but not in both")
     for name, wanted in sorted(files.items()):
         target, digest = stage / name, hashlib.sha256()
         target.parent.mkdir(exist_ok=True)
-        with archive.open(entries[name]) as source, target.open("xb") as stream:
+        with naming(target, target), archive.open(entries[name]) as source, target.open("xb") as stream:
             while chunk := source.read(CHUNK):
                 digest.update(chunk)
                 stream.write(chunk)
@@ -238,6 +267,15 @@ def _unpack(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], st
     for name in names:
         flush_folder(stage / name)
     return names
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """An entry, of which no more is unpacked than it is said to hold."""
+    parts = []
+    with archive.open(entry) as stream:  # asked for everything at once it would unpack 2 GiB, then cut them
+        while chunk := stream.read(CHUNK):
+            parts.append(chunk)
+    return b"".join(parts)
 
 
 def _manifest(text: bytes) -> dict[str, Any]:
@@ -260,33 +298,34 @@ def _store_all(
     notify: Callable[[str], None],
 ) -> Imported:
     for name, record in records.items():  # refuse before the first is stored
-        _fate(store, StoredRun(stage / name, record), differing)
-    fates: dict[str, list[str]] = {"added": [], "present": [], "kept": [], "replaced": []}
+        _fate(store, StoredRun(stage / name, record), differing, lambda _: None)
+    fates: dict[str, list[str]] = {"added": [], "present": [], "machine": [], "kept": [], "replaced": []}
     for name, record in records.items():
         busy = f"run {name} is being computed by another process; waiting for it"
         with store.lock(name, lambda busy=busy: notify(busy)):  # type: ignore[misc]  # mypy: default in lambda
-            fate = _fate(store, StoredRun(stage / name, record), differing)
+            fate = _fate(store, StoredRun(stage / name, record), differing, notify)
             if fate in ("added", "replaced"):
-                store.adopt(stage / name, record.key)
+                store.adopt(stage / name, record.key, replace=fate == "replaced")
         fates[fate].append(name)
     return Imported(**{fate: tuple(names) for fate, names in fates.items()})
 
 
-def _fate(store: Store, new: StoredRun, differing: Differing) -> str:
+def _fate(store: Store, new: StoredRun, differing: Differing, notify: Callable[[str], None]) -> str:
     """What is to become of a run; the name of a field of :class:`Imported`."""
-    folder = store.folder(new.record.key)
-    if not folder.exists():
-        return "added"
-    old = None
-    with suppress(DamagedRecordError):  # then nothing is lost by replacing it
-        old = store.find(new.record.key)
-    if old is None:
+    try:
+        if (old := store.find(new.record.key)) is None:
+            return "added"
+        found = difference(old, new)
+    except DamagedRecordError:  # nothing is lost by replacing it; but one that only cannot be read stays
         return "replaced"
-    if not (field := first_difference(old, new)):
+    if found is None:
         return "present"
+    if found.machine and differing != "replace":
+        notify(f"run {old.folder.name} is the same run, of another machine, and was kept: {found.text}")
+        return "machine"
     if differing == "refuse":
         raise BenchmarkError(
-            f"run {folder.name} is stored here with another {field}; --keep keeps the stored one, "
+            f"run {old.folder.name} is stored here with another {found.field}; --keep keeps the stored one, "
             "--replace takes that of the file; nothing was imported"
         )
     return "kept" if differing == "keep" else "replaced"

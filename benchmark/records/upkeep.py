@@ -15,11 +15,10 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.disk import DAY, abandoned
 from benchmark.errors import BenchmarkError
 from benchmark.records.checks import InvalidRunError, check_arrays
-from benchmark.records.store import DamagedRecordError, Store, StoredRun, read_run
-
-DAY = 86400.0
+from benchmark.records.store import ASIDE, DamagedRecordError, Store, StoredRun, UnreadableRunError, read_run
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Collected:
         unfinished: Number of checkpoints of unfinished runs, which are kept, and
         unfinished_bytes: their size.
         damaged: One line for every damaged run folder that was kept.
+        unreadable: One line for every run that cannot be read now, and is kept whether asked for or not.
         busy: What was left alone because another process works on it.
     """
 
@@ -49,6 +49,7 @@ class Collected:
     unfinished: int
     unfinished_bytes: int
     damaged: tuple[str, ...]
+    unreadable: tuple[str, ...]
     busy: tuple[str, ...]
 
 
@@ -100,6 +101,7 @@ class _Collector:
         self.removed: list[Removed] = []
         self.restored: list[str] = []
         self.busy: list[str] = []
+        self.unreadable: list[str] = []
         self.gone: set[str] = set()
 
     def collect(self, older_than: float, *, damaged: bool) -> Collected:
@@ -114,36 +116,43 @@ class _Collector:
             len(unfinished),
             sum(map(size, unfinished)),
             tuple(problems),
+            tuple(self.unreadable),
             tuple(self.busy),
         )
 
     def _damaged(self, *, remove: bool) -> list[str]:
         kept = []
         for folder in _folders(self.store.root, "[0-9a-f]{16}"):
-            problem = _problem(folder, thorough=remove)
-            if problem and not remove:
-                kept.append(problem)
-            elif problem:
-                with self._hold(folder.name) as free:
-                    if free and _problem(folder, thorough=True):  # it may have been computed anew
-                        self._remove("damaged run", folder)
-                        self.gone.add(folder.name)
+            try:
+                problem = _problem(folder, thorough=remove)
+                if problem and not remove:
+                    kept.append(problem)
+                elif problem:
+                    with self._hold(folder.name) as free:
+                        if free and _problem(folder, thorough=True):  # it may have been computed anew
+                            self._remove("damaged run", folder)
+                            self.gone.add(folder.name)
+            except UnreadableRunError as error:
+                self.unreadable.append(str(error))
         return kept
 
     def _leftovers(self) -> None:
         """Folders of interrupted writing; a run that was about to be replaced is put back."""
-        for folder in _folders(self.store.root, r"\.new-[0-9a-f]{16}-\w+"):
+        for folder in _folders(self.store.root, r"\.new-[0-9a-f]{16}-[\w-]+"):
             name = folder.name[5:21]
             with self._hold(name) as free:
                 if not free or not folder.exists():
                     continue
-                missing = not (self.store.root / name).exists()
-                if missing and folder.name.endswith("-replaced") and not _problem(folder, name):
-                    self.restored.append(name)
-                    if not self.dry_run:
-                        folder.rename(self.store.root / name)
-                else:
-                    self._remove("leftover", folder)
+                lost = folder.name.endswith(ASIDE) and not (self.store.root / name).exists()
+                try:
+                    if lost and name not in self.restored and not _problem(folder, name):
+                        self.restored.append(name)
+                        if not self.dry_run:
+                            self.store.recover(name)
+                    elif folder.name.endswith((ASIDE, "removed")) or abandoned(folder):
+                        self._remove("leftover", folder)
+                except UnreadableRunError as error:
+                    self.unreadable.append(str(error))
         for folder in _folders(self.store.root, r"\.import-\w+"):
             with self._hold("import") as free:
                 if free and folder.exists():
@@ -154,7 +163,7 @@ class _Collector:
         kept = []
         for folder in _folders(self.store.root / ".partial", "[0-9a-f]{16}"):
             run = self.store.root / folder.name
-            if run.name in self.gone or not run.is_dir() or _problem(run):
+            if run.name in self.gone or not run.is_dir() or not _sound(run):
                 kept.append(folder)
                 continue
             with self._hold(folder.name) as free:
@@ -204,7 +213,7 @@ class _Collector:
             path.unlink(missing_ok=True)
             return
         if not path.name.startswith(".") and path.parent == self.store.root:
-            path = path.rename(path.with_name(f".new-{path.name}-removed"))  # never half a run by its name
+            path = path.rename(self.store.temporary(path.name, "removed"))  # never half a run by its name
         shutil.rmtree(path)
 
 
@@ -223,15 +232,26 @@ def _folders(parent: Path, pattern: str) -> list[Path]:
 
 
 def _problem(folder: Path, name: str = "", *, thorough: bool = False) -> str:
-    """What is damaged about a run folder; empty if nothing is."""
+    """What is damaged about a run folder; empty if nothing is.
+
+    Raises:
+        UnreadableRunError: It cannot be read now.
+    """
     try:
         run = read_run(folder)
         if run.record.name != (name or folder.name):
             return f"{folder}: damaged run record (it holds the run {run.record.key})"
         if thorough:
-            check_arrays(folder / "arrays.npz", limit=1 << 62)
+            check_arrays(run, limit=None)
     except DamagedRecordError as error:
         return str(error)
     except InvalidRunError as error:
         return f"{folder}: damaged run record ({error})"
     return ""
+
+
+def _sound(folder: Path) -> bool:
+    try:
+        return not _problem(folder)
+    except UnreadableRunError:
+        return False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from benchmark.core.registry import METHODS
+from benchmark.core.toml import read_toml
 from benchmark.disk import published_folder
 from benchmark.errors import BenchmarkError, UnknownNameError
 from benchmark.report.published import TABLES
@@ -54,9 +54,9 @@ def items(folder: Path | None = None) -> dict[str, Item]:
     """
     file = _folder(folder) / "reports.toml"
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = read_toml(file)
         return {name: _item(name, entry) for name, entry in document.items()}
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(f"{file}: {error}") from None
 
 

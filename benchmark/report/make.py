@@ -46,9 +46,9 @@ def write(made: Made, folder: Path) -> list[Path]:
     name = made.item.name
     if made.tables:
         tables = "\n".join(markdown.render(table) for table in made.tables)
-        order = made.order
+        order, title = made.order, markdown.plain(made.item.title)
         texts = {
-            ".md": f"# {made.item.title}\n\n{tables}\n{markdown.significance(made.comparisons, order)}",
+            ".md": f"# {title}\n\n{tables}\n{markdown.significance(made.comparisons, order)}",
             ".tex": latex.render(made.tables),
             ".csv": join_csv([csvs.render(table) for table in made.tables]),
         }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmark.core.data import MultimodalData, Split, pick_modalities
 from benchmark.core.method import FitLog, Method, RunContext
-from benchmark.errors import TrainingError
+from benchmark.errors import TrainingError, memory_line
 from benchmark.evaluation.scoring import (
     MEASURES,
     TOP,
@@ -33,6 +33,7 @@ from benchmark.runs.prepare import prepare
 from benchmark.runs.provenance import as_array, describe_run, environment, plain
 from benchmark.runs.recipe import RESERVED
 from benchmark.runs.reporter import Reporter
+from benchmark.training.modules import GlobalGenerators, evaluate
 
 Computed = tuple[RunRecord, dict[str, NDArray[Any]]]
 
@@ -86,8 +87,9 @@ def compute(
     timings = {"load": load_seconds, "fit": 0.0, "embed": 0.0, "score": 0.0}
     try:
         log, scores = fit_and_score(plan, parts, (train, val, test), run, timings, reporter)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        line = str(error).partition("\n")[0] or "out of memory"
+    except (MemoryError, RuntimeError) as error:
+        if not (line := memory_line(error)):
+            raise
         raise TrainingError(f"{line}; try --replicas alone, a smaller batch, or the quick profile") from error
     warnings = extensions(plan, modalities) + tie_warnings(scores)
     for warning in warnings:
@@ -116,7 +118,8 @@ def fit_and_score(
     """Fit every model of a run and rank the test split with it; one model's weights are in memory at a time.
 
     Raises:
-        TrainingError: The method gave another number of models than there are seeds.
+        TrainingError: The method gave another number of models than there are seeds, or one whose scores
+            depend on chance.
     """
     train, val, test = splits
     pairwise = len(parts) > 1
@@ -140,8 +143,11 @@ def fit_and_score(
             log.join("+".join(part), left)
         else:
             reporter.say("score: ranking the test split in every direction")
+        evaluate(retrievers)
+        generators = GlobalGenerators(run.device)
         with torch.no_grad():
             scores |= score(retrievers, test.restrict(part), run, timings, own)
+        generators.demand_untouched(f"{plan.method.id}, on test rows")
     return log, {direction: scores[direction] for direction in directions(test.names)}
 
 

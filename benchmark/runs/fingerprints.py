@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from benchmark.core.dataset import Located
 from benchmark.core.registry import Entry
-from benchmark.disk import cache_folder, write_text
+from benchmark.disk import cache_folder, read_own, write_text
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,27 @@ def _memory_key(dataset: Entry, located: Located) -> str:
 
 
 def _read_memory() -> dict[str, Any]:
-    try:
-        memory = json.loads(_memory_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # nothing remembered, or a damaged file: the data are read again
-    return memory if isinstance(memory, dict) else {}
+    def read(file: Path) -> dict[str, Any]:
+        memory = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(memory, dict):
+            raise TypeError("not a table")
+        return memory
+
+    return read_own(_memory_file(), read) or {}  # what is not remembered is read again
 
 
 def recall(dataset: Entry, located: Located) -> Known | None:
     """What is remembered of the located data; ``None`` if they were never read here."""
     match _read_memory().get(_memory_key(dataset, located)):
-        case {"fingerprint": str(fingerprint), "modalities": [*names]}:
-            return Known(fingerprint, tuple(map(str, names)))
+        case {"fingerprint": str(fingerprint), "modalities": [*names], "check": str(check)}:
+            known = Known(fingerprint, tuple(map(str, names)))
+            return known if check == _check(known) else None
     return None
+
+
+def _check(known: Known) -> str:
+    """Changes with what is remembered: a damaged name of a modality would stop every run that asks for it."""
+    return hashlib.sha256(json.dumps([known.fingerprint, known.modalities]).encode()).hexdigest()[:16]
 
 
 def remember(dataset: Entry, located: Located, known: Known) -> None:
@@ -60,6 +69,7 @@ def remember(dataset: Entry, located: Located, known: Known) -> None:
     memory[_memory_key(dataset, located)] = {
         "fingerprint": known.fingerprint,
         "modalities": list(known.modalities),
+        "check": _check(known),
     }
     file = _memory_file()
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -24,7 +26,8 @@ def part_context(run: RunContext, part: Part) -> RunContext:
     name = "+".join(part)
     checkpoints, progress = None, None
     if run.checkpoints is not None:
-        checkpoints = run.checkpoints / name
+        # names of modalities may hold anything, so that no folder is called like them
+        checkpoints = run.checkpoints / hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16]
         checkpoints.mkdir(parents=True, exist_ok=True)
     if run.progress is not None:
         progress = partial(_named_epoch, run.progress, name)

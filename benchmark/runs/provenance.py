@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from benchmark.core.data import MultimodalData
 from benchmark.disk import checkout
 from benchmark.records.document import SCHEMA
+from benchmark.runs.key import named_files
 from benchmark.runs.plan import Plan, metric_version, protocol
 from benchmark.runs.spec import comparability, recorded
 
@@ -34,6 +35,7 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
     """
     request, located = plan.located.request, plan.located
     fingerprint = data.fingerprint()
+    code = {"code": plan.method.code} if plan.method.code else {}
     alike, (options, words) = comparability(plan.settled), recorded(plan.settled)
     if plan.method.info.pairwise:
         options.pop("pairwise", None)  # the publication runs it so: to ask for it changes nothing
@@ -49,8 +51,9 @@ def describe_run(plan: Plan, data: MultimodalData, modalities: tuple[str, ...]) 
         "options": options,
         "words": words,
         "protocol": protocol(plan.method.info, pairwise=plan.pairwise),
-        "method": {**asdict(plan.method.info), "origin": plan.method.origin},
+        "method": {**asdict(plan.method.info), "origin": plan.method.origin, **code},
         "recipe": {name: asdict(value) for name, value in plan.recipe.items()},
+        **({"named_files": files} if (files := named_files(plan.recipe)) else {}),
         "dataset": {
             "id": plan.dataset.id,
             "title": plan.dataset.info.title,

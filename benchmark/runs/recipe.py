@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.core.registry import Entry
+from benchmark.core.toml import parse_toml, read_toml
 from benchmark.errors import RecipeError, UnknownNameError
 from benchmark.records.record import SET, VARIANT, Value
 from benchmark.runs.profile import DEFAULT_ROWS
@@ -120,8 +121,8 @@ def read_layers(file: Path) -> dict[str, Recipe]:
         RecipeError: Not TOML, an unknown section, or an entry that is not ``{ value, source }``.
     """
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = read_toml(file)
+    except ValueError as error:
         raise RecipeError(f"{file}: not a valid TOML file: {error}") from None
     if unknown := sorted(set(document) - {*LAYERS, VARIANT}):
         raise RecipeError(
@@ -165,9 +166,11 @@ def parse_override(text: str) -> tuple[str, tuple[str, ...], Any]:
         raise RecipeError(f"--set {text!r}: expected name=value, e.g. alpha=0.2 or lr.image=1e-4")
     right = right.strip()
     try:
-        document = tomllib.loads(f"value = {right}")
+        document = parse_toml(f"value = {right}")
     except tomllib.TOMLDecodeError:
         document = {"value": right}
+    except ValueError as error:
+        raise RecipeError(f"--set {left[:60]}=...: {error}") from None
     # A right side with a line break could smuggle in a second key; it is then an ordinary string.
     value = document["value"] if set(document) == {"value"} else right
     if not _finite(value):

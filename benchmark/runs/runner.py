@@ -72,7 +72,7 @@ def execute_plan(plan: Plan, store: Store, reporter: Reporter, *, force: bool = 
 
         shared = None if force else store.shared(plan.training_data())
         record, arrays = compute(plan, data, seconds, store.partial(key), shared, reporter)
-        return Outcome(store.save(record, arrays), cached=False)
+        return Outcome(store.save(record, arrays, replace=force), cached=False)
 
 
 def look_up(plan: Plan, store: Store, *, force: bool = False) -> StoredRun | None:

@@ -10,6 +10,9 @@ from benchmark.core.dataset import DataRequest
 from benchmark.core.option import check, declared, nested, option
 from benchmark.errors import BenchmarkError
 
+LARGEST = 1 << 63
+"""Bound for seeds."""
+
 
 def comma_list(text: str) -> tuple[str, ...]:
     """``a, b`` as ``("a", "b")``; empty text is the empty tuple."""
@@ -26,6 +29,8 @@ def _seed_list(text: str) -> tuple[int, ...]:
 def _check_seeds(seeds: tuple[int, ...]) -> None:
     if any(seed < 0 for seed in seeds):
         raise BenchmarkError(f"seeds must be 0 or greater, got {min(seeds)}")
+    if any(seed >= LARGEST for seed in seeds):
+        raise BenchmarkError("a seed is larger than 64 bits")
     if len(set(seeds)) != len(seeds):
         raise BenchmarkError(f"a seed is given twice: {','.join(map(str, seeds))}")
 
@@ -38,6 +43,8 @@ def _check_share(share: float) -> None:
 def _check_noise_seed(seed: int) -> None:
     if seed < 0:
         raise BenchmarkError(f"the seed of label noise must be 0 or greater, got {seed}")
+    if seed >= LARGEST:
+        raise BenchmarkError("the seed of label noise is larger than 64 bits")
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class RunSpec:
         may_differ=True,
         trains=False,
     )
-    # Device and replicas change a result by rounding only.
+    # Another device, or stacked replicas, is the same run computed elsewhere; see benchmark.runs.plan.
     device: str = option(
         "auto", help="auto, cpu, cuda or cuda:N.", in_key="never", recorded=False, may_differ=True
     )

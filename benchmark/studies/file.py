@@ -24,13 +24,13 @@ A study is data, a TOML file ``studies/<name>.toml`` in the package of the metho
 from __future__ import annotations
 
 import importlib.util
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.registry import METHODS
+from benchmark.core.toml import read_toml
 from benchmark.errors import RecipeError, UnknownNameError
 
 
@@ -115,9 +115,9 @@ def read_study(file: Path, modalities: Sequence[str], profile: str = "paper") ->
             variants=tuple(variants),
             seeds=tuple(map(int, document.get("seeds", ()))),
             orderings=tuple(pair for pair in pairs if set(pair) <= set(labels)),
-            published=document.get("published", {}),
+            published={str(k): str(v) for k, v in dict(document.get("published", {})).items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RecipeError(f"{file}: not a study ({type(error).__name__}: {error})") from None
 
 
@@ -128,8 +128,8 @@ def read_document(file: Path) -> dict[str, Any]:
         RecipeError: It cannot be read.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return read_toml(file)
+    except ValueError as error:
         raise RecipeError(f"{file}: not a valid TOML file: {error}") from None
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.disk import whole
+from benchmark.disk import checked_arrays, read_own, whole
 
 Saved = tuple[dict[str, Tensor], list[int], dict[str, list[list[float]]]]
 
 
 def _file(folder: Path, name: str) -> Path:
-    return folder / (re.sub(r"[^A-Za-z0-9@.-]+", "_", name) + ".npz")
+    """Names of phases hold names of modalities, and those may hold anything: files are named by a hash."""
+    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
 
 
 def save_phase(
@@ -41,29 +43,31 @@ def save_phase(
         return
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"param/{n}": p.cpu().numpy() for n, p in params.items()}
-    facts = json.dumps({"epochs": epochs, "history": history})
+    facts = json.dumps({"name": name, "epochs": epochs, "history": history})
     with whole(_file(folder, name)) as stream:  # runs at the same time may write the same phase
         np.savez(stream, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)  # type: ignore[arg-type]  # numpy types **kwds as bool
 
 
 def load_phase(folder: Path | None, name: str, device: torch.device) -> Saved | None:
-    """What ``save_phase`` wrote under this name, or ``None``."""
+    """What ``save_phase`` wrote under this name; ``None`` if it is not there, or damaged and now removed."""
     if folder is None:
         return None
-    try:
-        stream = _file(folder, name).open("rb")
-    except FileNotFoundError:
+
+    def read(file: Path) -> tuple[dict[str, Any], list[int], dict[str, list[list[float]]]]:
+        with checked_arrays(file) as stored:
+            facts = json.loads(stored["facts"].tobytes())
+            if facts["name"] != name:
+                raise ValueError(f"it holds the phase {facts['name']}")
+            arrays = {key.removeprefix("param/"): stored[key] for key in stored if key != "facts"}
+        return arrays, facts["epochs"], facts["history"]
+
+    file = _file(folder, name)
+    if (found := read_own(file, read)) is None:
         return None
-    if os.utime in os.supports_fd and os.access(stream.name, os.W_OK):
-        os.utime(stream.fileno())  # `results gc` removes what was not used for long
-    with stream, np.load(stream, allow_pickle=False) as stored:
-        facts = json.loads(stored["facts"].tobytes())
-        params = {
-            key.removeprefix("param/"): torch.from_numpy(stored[key]).to(device)
-            for key in stored.files
-            if key.startswith("param/")
-        }
-    return params, facts["epochs"], facts["history"]
+    with suppress(OSError):
+        os.utime(file)  # `results gc` removes what was not used for long
+    arrays, epochs, history = found
+    return {key: torch.from_numpy(values).to(device) for key, values in arrays.items()}, epochs, history
 
 
 def shared_name(text: str, seed: int, initial: dict[str, Tensor]) -> str:

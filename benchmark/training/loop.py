@@ -1,7 +1,8 @@
 """The training loop of one phase, for one group of replicas.
 
 The loss of one replica is ordinary code on one model; for several it is lifted by ``torch.vmap``. Nothing
-inside an epoch waits for the device: losses add up there and are read once per epoch.
+inside an epoch waits for the device: losses add up there and are read once per epoch. The module is in
+training mode within losses, and in evaluation mode within everything else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from benchmark.core.method import RunContext, derive_seed
 from benchmark.errors import TrainingError
 from benchmark.training.model import Model, Params
+from benchmark.training.modules import GlobalGenerators
 from benchmark.training.optim import Group, Stepper
 from benchmark.training.phase import STATE, Hook, Phase, Terms, Trained
 from benchmark.training.samplers import Batch, Drawn
@@ -60,10 +62,12 @@ class Loop:
             self._keep(0, [True] * len(self.members))
         for epoch in range(self.phase.epochs):
             self._epoch(epoch)
+        self._mode(training=False)
         params = self.kept if self.stacked else {n: p.unsqueeze(0) for n, p in self.kept.items()}
         return Trained(params, self.kept_epoch, self.history)
 
     def _epoch(self, epoch: int) -> None:
+        generators = GlobalGenerators(self.run.device)
         drawn = self.draw()
         sums: Terms = {}
         start = 0
@@ -75,7 +79,9 @@ class Loop:
             start += size
         self._hook(self.phase.after_epoch, constants)
         numbers = {f"train/{n}": v / len(self.phase.sampler.sizes) for n, v in sums.items()}
-        self._read(epoch, numbers | self._validate(constants))
+        numbers |= self._validate(constants)
+        generators.demand_untouched(f"{self.phase.name}, epoch {epoch + 1}")
+        self._read(epoch, numbers)
 
     def constants_of_steps(self, epoch: int) -> Iterator[tuple[Params, Params]]:
         """For every step of an epoch the constants per replica, and the scalars of epoch and step."""
@@ -104,7 +110,7 @@ class Loop:
         self._hook(self.phase.before, constants)
         for objective, stepper in zip(self.phase.objectives, self.steppers, strict=True):
             with _precision(self.run):
-                terms = self._lift(objective.loss, batch, constants)
+                terms = self._lift(objective.loss, batch, constants, training=True)
             total = terms["total"]
             gradients = torch.autograd.grad(total if total.ndim == 0 else total.sum(), stepper.leaves)
             stepper.step(gradients, epoch, update)
@@ -123,17 +129,30 @@ class Loop:
             for name, value in new.items():
                 self.params[name].copy_(value)
 
+    def _mode(self, *, training: bool) -> None:
+        net = self.phase.net
+        if net is not None and net.training != training:
+            net.train(training)
+
     def _lift(
-        self, function: Callable[[Model, Batch], Params], batch: Batch, constants: tuple[Params, Params]
+        self,
+        function: Callable[[Model, Batch], Params],
+        batch: Batch,
+        constants: tuple[Params, Params],
+        *,
+        training: bool = False,
     ) -> Params:
         """The function of one replica on all of them; values get no replica axis where there is only one."""
+        self._mode(training=training)
 
         def one(params: Params, batch: Batch, own: Params, shared: Params) -> Params:
             return function(Model(self.phase.net, params), batch._replace(now={**own, **shared}))
 
         if not self.stacked:
             return one(self.params, batch, *constants)
-        lifted: Params = torch.vmap(one, in_dims=(0, 0, 0, None))(self.params, batch, *constants)
+        # random numbers are let through here and refused behind the epoch, as where replicas are alone
+        lift = torch.vmap(one, in_dims=(0, 0, 0, None), randomness="different")
+        lifted: Params = lift(self.params, batch, *constants)
         return lifted
 
     def _validate(self, constants: tuple[Params, Params]) -> Terms:

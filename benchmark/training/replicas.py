@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmark.core.method import RunContext
 from benchmark.training.model import Params
+from benchmark.training.modules import refuse_layers
 
 
 def build_replicas(
@@ -24,19 +25,23 @@ def build_replicas(
     Returns:
         A weightless template for ``torch.func.functional_call``, and its parameters and buffers stacked on a
         leading replica axis (buffers belong to ``Phase.state``). Weights are drawn on the CPU, so a seed
-        means the same on every device.
+        means the same on every device. The template is in evaluation mode; losses see it in training mode.
+
+    Raises:
+        TrainingError: A layer that draws noise of its own or writes statistics in place; names it.
     """
     modules = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             modules.append(build())
+    refuse_layers(modules[0], "network")
     drawn = [{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in modules]
     params = {
         name: torch.stack([each[name].detach() for each in drawn]).to(run.device, run.dtype)
         for name in drawn[0]
     }
-    return modules[0].to("meta"), params
+    return modules[0].to("meta").eval(), params
 
 
 def each_replica(stacked: Mapping[str, torch.Tensor]) -> list[Params]:
@@ -48,7 +53,8 @@ def each_replica(stacked: Mapping[str, torch.Tensor]) -> list[Params]:
 def stacks(run: RunContext) -> bool:
     """Whether replicas train together: on CUDA unless told otherwise, on a CPU only where that is asked for.
 
-    Both ways give the same models up to rounding. On a CPU stacking rarely pays, and what is trained alone
-    has the same bits whatever company it is asked for in.
+    Stacked, numbers are added up in another order, and training magnifies that: MAP@all of ``emoji`` moved by
+    up to 0.005, where seeds have a standard deviation of 0.003. On a CPU stacking rarely pays, and what is
+    trained alone has the same bits whatever company it is asked for in.
     """
     return run.replicas == "together" or (run.replicas == "auto" and run.device.type != "cpu")

@@ -87,7 +87,8 @@ class RowSampler:
 
     A batch's ``extra`` holds one int64 permutation of ``0..B-1`` per name in ``shuffles`` (for losses that
     mix or pair rows inside the batch), and for every name in ``labels`` as many label rows ``(B, C)``, served
-    by a permutation of the modality's rows of their own.
+    by a permutation of the modality's rows of their own; ``keyed``, also a ``key`` per row like that of
+    :class:`TupleSampler`.
 
     Args:
         x: Features ``(n, D)``.
@@ -96,6 +97,7 @@ class RowSampler:
         name: Of the modality.
         keep_remainder: Whether the last, smaller batch of an epoch is served.
         shuffles, labels: Names of further entries.
+        keyed: Whether a loss derives noise from keys.
     """
 
     def __init__(
@@ -108,8 +110,10 @@ class RowSampler:
         keep_remainder: bool = False,
         shuffles: tuple[str, ...] = (),
         labels: tuple[str, ...] = (),
+        keyed: bool = False,
     ) -> None:
         self.x, self.y, self.name, self.shuffles, self.labels = x, y, name, shuffles, labels
+        self.keys = ("key",) if keyed else ()
         self._sizes = batch_sizes(len(x), batch, keep_remainder)
 
     @property
@@ -124,12 +128,14 @@ class RowSampler:
             drawn[name] = torch.cat([torch.randperm(size, generator=generator) for size in self._sizes])
         for name in self.labels:
             drawn[name] = torch.randperm(len(self.x), generator=generator)[: sum(self._sizes)]
+        for name in self.keys:
+            drawn[name] = torch.randint(2**62, (sum(self._sizes),), generator=generator)
         return drawn
 
     def gather(self, drawn: Drawn) -> Batch:
         """Features, labels, permutations and further label rows of one step."""
         rows = drawn["rows"]
-        extra = {name: drawn[name] for name in self.shuffles}
+        extra = {name: drawn[name] for name in (*self.shuffles, *self.keys)}
         extra |= {name: take(self.y, drawn[name]) for name in self.labels}
         return Batch(
             {self.name: take(self.x, rows)}, {self.name: take(self.y, rows)}, {self.name: rows}, extra
@@ -211,15 +217,21 @@ class IndependentSampler(JointSampler):
         split: Training data.
         run: Gives device and type.
         batch: Batch size of every modality.
+        keyed: Whether a batch's ``extra`` holds a ``key`` per place in it, like that of ``TupleSampler``; of
+            several modalities each takes a stream of its own.
     """
 
-    def __init__(self, split: Split, run: RunContext, batch: int) -> None:
+    def __init__(self, split: Split, run: RunContext, batch: int, *, keyed: bool = False) -> None:
+        self.keyed = keyed
         super().__init__(split, run, batch_sizes(min(map(len, split)), batch, keep_remainder=True))
 
     def draw(self, generator: torch.Generator) -> Drawn:
         """Row numbers of one epoch."""
         served = sum(self._sizes)
-        return {
+        drawn = {
             f"row/{name}": torch.randperm(len(x), generator=generator)[:served]
             for name, x in self.features.items()
         }
+        if self.keyed:
+            drawn["key"] = torch.randint(2**62, (served,), generator=generator)
+        return drawn

@@ -16,6 +16,7 @@ from benchmark.core.method import FitLog, RunContext
 from benchmark.training.checkpoint import load_phase, save_phase, shared_name
 from benchmark.training.loop import Loop
 from benchmark.training.model import Params
+from benchmark.training.modules import refuse_layers
 from benchmark.training.phase import Phase, Trained
 from benchmark.training.replicas import stacks
 
@@ -33,8 +34,11 @@ def train_phase(phase: Phase, params: Params, run: RunContext, log: FitLog) -> T
         The kept parameters. A finished phase found in ``run.checkpoints`` is read instead of trained.
 
     Raises:
-        TrainingError: A loss or validation value is not finite; names phase, epoch, term and seed.
+        TrainingError: A loss or validation value is not finite (names phase, epoch, term and seed), or noise
+            comes from elsewhere than the batch.
     """
+    if phase.net is not None:
+        refuse_layers(phase.net, phase.name)
     everyone = list(range(len(run.seeds)))
     if phase.shared and run.shared is not None:
         trained = _shared(phase, params, run, log, everyone)

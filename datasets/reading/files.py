@@ -14,15 +14,39 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmark.core.dataset import Progress
-from benchmark.disk import flush
+from benchmark.disk import flush, locked
 from benchmark.errors import DataError
 
 POINTER = b"version https://git-lfs"
 BLOCK = 1 << 16  # bytes; what a broken transfer loses at most
 ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When a server is given up, and the next attempt made.
+
+    Attributes:
+        connection: Seconds for a connection.
+        silence: Seconds in which nothing comes.
+        answer: Seconds until the body begins, redirections included.
+        window: Seconds over which the rate is looked at.
+        rate: Bytes per second that must come.
+    """
+
+    connection: float = 10
+    silence: float = 60
+    answer: float = 120
+    window: float = 60
+    rate: float = 4096
+
+
+PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -139,7 +163,7 @@ def download(remote: Remote, folder: Path, progress: Progress | None = None) -> 
     """Fetch a file into ``folder``, verify it, and only then give it its name.
 
     What arrives is kept in ``<name>.part``; a later call, or another mirror, goes on from there. A file
-    that is already there and right is not fetched again.
+    that is already there and right is not fetched again; of two processes one fetches and the other waits.
 
     Args:
         remote: What to fetch.
@@ -152,26 +176,43 @@ def download(remote: Remote, folder: Path, progress: Progress | None = None) -> 
     Raises:
         DataError: No mirror gave the right file (every reason is named), or the folder cannot be written.
     """
-    target, part = folder / remote.name, folder / f"{remote.name}.part"
+    target, lock = folder / remote.name, folder / f".{remote.name}.lock"
+
+    def waiting() -> None:
+        if progress is not None:
+            progress(f"{remote.name}: another process is fetching it; waiting")
+
     try:
         if target.is_file() and remote.matches(target):
             return target
-        folder.mkdir(parents=True, exist_ok=True)
-        reasons = []
-        for url in remote.urls:
+        with locked(lock, waiting):
             try:
-                _from_mirror(url, part, remote, progress)
-            except _FailedError as problem:
-                reasons.append(f"{urlsplit(url).netloc}: {problem}")
-            else:
-                part.replace(target)
-                return target
+                if not (target.is_file() and remote.matches(target)):  # the other one may have failed
+                    _fetch(remote, target, progress)
+            finally:
+                if os.name == "posix":  # elsewhere a file that another process has opened cannot be removed
+                    lock.unlink(missing_ok=True)  # who waits for it notices, and makes another
     except OSError as error:
         raise DataError(f"cannot store {target}: {error.strerror or error}") from None
+    return target
+
+
+def _fetch(remote: Remote, target: Path, progress: Progress | None) -> None:
+    """Try every mirror until one gives the file."""
+    part = target.with_name(f"{remote.name}.part")
+    reasons = []
+    for url in remote.urls:
+        try:
+            _from_mirror(url, part, remote, progress)
+        except _FailedError as problem:
+            reasons.append(f"{urlsplit(url).netloc}: {problem}")
+        else:
+            part.replace(target)
+            return
     offline = (
         "; without a network, copy the file there by hand" if "cannot reach" in " ".join(reasons) else ""
     )
-    raise DataError(f"{remote.name} was not fetched to {folder}: {'; '.join(reasons)}{offline}")
+    raise DataError(f"{remote.name} was not fetched to {target.parent}: {'; '.join(reasons)}{offline}")
 
 
 def _from_mirror(url: str, part: Path, remote: Remote, progress: Progress | None) -> None:
@@ -183,7 +224,8 @@ def _from_mirror(url: str, part: Path, remote: Remote, progress: Progress | None
             _transfer(url, part, start, remote, progress)
         except _BrokenError as broken:
             problem = str(broken)
-            if (part.stat().st_size if part.exists() else 0) > start:
+            kept = part.stat().st_size if part.exists() else 0
+            if kept > start or (start and not kept):  # more is here, or it begins anew
                 continue
             break
         if not (problem := _wrong_content(part, remote)):
@@ -195,37 +237,70 @@ def _from_mirror(url: str, part: Path, remote: Remote, progress: Progress | None
 
 
 def _transfer(url: str, part: Path, start: int, remote: Remote, progress: Progress | None) -> None:
-    try:
-        import requests
-    except ImportError:
-        raise DataError("fetching needs the package requests: pip install requests") from None
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        with requests.get(url, headers=headers, stream=True, timeout=(10, 60)) as answer:
-            if answer.status_code == 416 and start:  # nothing is left, or the part is longer than the file
-                return
-            if answer.status_code not in (200, 206):
-                raise _FailedError(f"HTTP {answer.status_code} {answer.reason}")
-            resumed = answer.status_code == 206
-            if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-                raise _FailedError("the server answered with another range than asked for")
-            start = start if resumed else 0
-            length = answer.headers.get("Content-Length", "")
-            total = start + int(length) if length.isdigit() else None
-            _refuse_oversize(total or 0, remote, part)
-            done = _write(answer.iter_content(BLOCK), part, start, total, remote, progress)
-    except requests.RequestException as error:
-        where = "cannot reach it" if _never_connected(error) else "the transfer broke off"
-        raise _BrokenError(f"{where} ({type(error).__name__})") from None
+    with _ask(url, headers) as answer:
+        if answer.status_code == 416 and start:  # nothing is left, or the part is longer than the file
+            return
+        if answer.status_code not in (200, 206):
+            raise _FailedError(f"HTTP {answer.status_code} {answer.reason}")
+        resumed = answer.status_code == 206
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            part.unlink(missing_ok=True)  # asked again, the server would answer the same
+            raise _BrokenError("the server answered with another range than asked for")
+        start = start if resumed else 0
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() and len(length) < 19 else None
+        _refuse_oversize(total or 0, remote, part)
+        done = _write(_blocks(answer), part, start, total, remote, progress)
     if total is not None and done < total:
         raise _BrokenError(f"the transfer broke off at {done} of {total} bytes")
 
 
-def _never_connected(error: Exception) -> bool:
-    import requests
+def _ask(url: str, headers: dict[str, str]) -> Any:
+    """The answer to a request, its body not read. In a thread: headers may drip in for ever, too."""
+    try:
+        import requests
+    except ImportError:
+        raise DataError("fetching needs the package requests: pip install requests") from None
+    answers: list[Any] = []
 
-    broken = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ReadTimeout)
-    return isinstance(error, requests.ConnectionError | requests.Timeout) and not isinstance(error, broken)
+    def ask() -> None:
+        try:
+            timeout = (PATIENCE.connection, PATIENCE.silence)
+            answers.append(requests.get(url, headers=headers, stream=True, timeout=timeout))
+        except Exception as error:  # noqa: BLE001 - raised below, in the thread that asked
+            answers.append(error)
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE.answer)
+    answer = answers[0] if answers else requests.ReadTimeout()
+    if isinstance(answer, requests.ConnectionError):
+        raise _BrokenError(f"cannot reach it ({type(answer).__name__})")
+    if isinstance(answer, requests.RequestException):
+        raise _BrokenError(f"it gives no answer ({type(answer).__name__})")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _blocks(answer: Any) -> Iterator[bytes]:
+    """The body of an answer as it arrives, for as long as enough does."""
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+    arrived, since = 0, time.monotonic()
+    try:
+        while block := answer.raw.read1(BLOCK, decode_content=True):
+            yield block
+            arrived += len(block)
+            if (seconds := time.monotonic() - since) >= PATIENCE.window:
+                if arrived < PATIENCE.rate * seconds:
+                    raise _BrokenError(f"the transfer is too slow: {arrived} bytes in {seconds:.0f} s")
+                arrived, since = 0, time.monotonic()
+    except ReadTimeoutError:
+        raise _BrokenError(f"the transfer stalled: nothing came for {PATIENCE.silence:g} s") from None
+    except (HTTPError, OSError) as error:
+        raise _BrokenError(f"the transfer broke off ({type(error).__name__})") from None
 
 
 def _write(

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from benchmark.arrays import Value
 from benchmark.errors import DataError
 
+LARGEST = 1 << 62
+"""Bound for class numbers."""
+
 
 def one_per_row(value: Value, rows: int, where: str) -> NDArray[Any]:
     """One label per row from a row, a column, a vector, a cell array of strings, or a one-hot matrix.
@@ -37,7 +40,10 @@ def one_per_row(value: Value, rows: int, where: str) -> NDArray[Any]:
         raise DataError(f"{where}: {rows} feature rows but labels of shape {array.shape}")
     array = array.ravel()
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: a label is no UTF-8 text: {error}") from None
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind not in "iufb":
@@ -45,6 +51,8 @@ def one_per_row(value: Value, rows: int, where: str) -> NDArray[Any]:
     if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.round(array))).all():
         wrong = array[~(np.isfinite(array) & (array == np.round(array)))][0]
         raise DataError(f"{where}: labels must be whole numbers, found {wrong}")
+    if array.size and not -LARGEST < array.min() <= array.max() < LARGEST:
+        raise DataError(f"{where}: labels from {array.min()} to {array.max()}; no class has such a number")
     return array.astype(np.int64)
 
 

@@ -25,9 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.core.data import SPLITS, Modality, MultimodalData, Split
-from benchmark.disk import cache_folder, whole
+from benchmark.disk import abandoned, cache_folder, checked_arrays, read_own, whole
 from benchmark.errors import DataError, UnknownNameError
 
 from ..reading.table1 import TABLE_I
@@ -271,21 +269,23 @@ def _read(
     file: Path, plan: dict[tuple[str, str], Shape]
 ) -> tuple[dict[tuple[str, str], NDArray[np.float32]], str] | None:
     """Features and fingerprint of a cache file, or None if it is absent, damaged or not what it should be."""
-    try:
-        with np.load(file) as stored:
+
+    def read(file: Path) -> tuple[dict[tuple[str, str], NDArray[np.float32]], str]:
+        with checked_arrays(file) as stored:
             fingerprint = str(stored["fingerprint"])
             features = {key: stored["_".join(key)] for key in plan}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    whole = all(x.shape == plan[key] and x.dtype == np.float32 for key, x in features.items())
-    return (features, fingerprint) if whole else None
+        if any(x.shape != plan[key] or x.dtype != np.float32 for key, x in features.items()):
+            raise ValueError("it holds another set")
+        return features, fingerprint
+
+    return read_own(file, read)
 
 
 def _write(file: Path, data: MultimodalData) -> None:
     """Keep the data, and remove what processes that were killed while they did have left behind."""
     file.parent.mkdir(parents=True, exist_ok=True)
     for left in file.parent.glob(".*.part"):
-        if time.time() - left.stat().st_mtime > 3600:
+        if abandoned(left):
             left.unlink(missing_ok=True)
     arrays = {f"{split.name}_{m.name}": m.features for split in data.splits for m in split}
     with whole(file) as out:

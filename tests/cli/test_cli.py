@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import progress as cli_progress
+from benchmark.cli.main import main
 from benchmark.cli.view import run as show
 from benchmark.records.comparable import why_not_comparable
 from benchmark.records.store import Store, StoredRun
@@ -391,3 +392,14 @@ def test_output_to_a_closed_pipe_ends_without_a_word(world):
     err = process.stderr.read()
     assert process.wait() == 1
     assert err == ""
+
+
+def test_the_end_of_a_file_is_no_interruption(world, monkeypatch):
+    """Typer takes it for Ctrl-D at a prompt; a bug that looks like an interruption is not found."""
+
+    def ends(*_, **__):
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr("benchmark.inspection.doctor.examine", ends)
+    with pytest.raises(EOFError, match="No data left"):
+        main(["doctor"])

@@ -242,6 +242,33 @@ def test_global_random_numbers():
     assert "derive_seed" in found["the same seed gives the same model"]
 
 
+class Layers(Random):
+    """Linear maps with a further layer, handed back as it was trained."""
+
+    def __init__(self, train, seed, layer):
+        super().__init__(train, seed)
+        self.layer = layer
+
+    def embed(self, modality, features):
+        return self.layer(super().embed(modality, features))
+
+
+def test_dropout_that_is_still_active():
+    found = failures(broken(model=lambda self, train, seed: Layers(train, seed, torch.nn.Dropout(0.5))))
+    said = found["a model asked twice says the same"]
+    assert "evaluation mode (.eval())" in said
+    assert "dropout(x, share, keys, stream) of benchmark.methods.blocks.layers" in said
+    assert "in place of nn.Dropout use dropout(" in found["the same seed gives the same model"]
+    assert not failures(
+        broken(model=lambda self, train, seed: Layers(train, seed, torch.nn.Dropout(0.5).eval()))
+    )
+
+
+def test_batch_norm_that_is_still_training():
+    found = failures(broken(model=lambda self, train, seed: Layers(train, seed, torch.nn.BatchNorm1d(4))))
+    assert "batch norm in training mode" in found["a test row is judged by itself"]
+
+
 def test_company_that_matters():
     def fit(self, train, val, run, log):
         shift = len(run.seeds) if run.replicas == "together" else 1

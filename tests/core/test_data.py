@@ -8,9 +8,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.core.data import Item, Modality, MultimodalData, Split
-from benchmark.core.validate import validate
+from benchmark.core.validate import check_names, validate
 from benchmark.errors import DataError
 from tests.toy import CLASSES, WIDTHS, edit, edited, make_data, modality
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "is empty"),
+        (" image", "begins or ends with a space"),
+        ("x" * 65, "has 65 characters"),
+        ("im\tage", "cannot be printed"),
+        ("im\x1b[31mage", "cannot be printed"),
+        ("\ud800", "cannot be printed"),
+        ("/x/abs", "has '/' in it"),
+        ("..\\esc", "has"),
+        ("image->text", "has '->' in it"),
+        ("a+b", r"has '\+' in it"),
+        ("a,b", "has ',' in it"),
+    ],
+)
+def test_a_name_that_would_be_mistaken_is_refused(name, problem):
+    modalities = {name: replace(modality("image"), name=name), "text": modality("text")}
+    splits = [Split(split, modalities, CLASSES) for split in ("train", "val", "test")]
+    with pytest.raises(DataError, match=f"toy: modality name .* {problem}.*; choose another"):
+        validate(MultimodalData("toy", "user", *splits))
+
+
+def test_a_name_may_be_in_any_script():
+    check_names(("图像", "a b", "a_b", "3d", "x" * 64), "")
+    with pytest.raises(DataError, match="'image' occurs twice"):
+        check_names(("image", "text", "image"), "")
+
 
 # --- views
 

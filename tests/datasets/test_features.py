@@ -193,6 +193,9 @@ def test_a_wrong_description_is_refused(text, kind, reason, tmp_path):
     [
         ({"val_a_labels": np.array([0, 1, 2, 9])}, r"val/a: label 9 \(row 3\) does not occur in training"),
         ({"val_a_labels": np.array([0.5, 1, 2, 0])}, "whole numbers"),
+        ({"val_a_labels": np.array([0, 1, 2, 1e300])}, r"0\.0 to 1e\+300; no class has such a number"),
+        ({"val_a_labels": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "no class has such a number"),
+        ({"val_a_labels": np.array([b"a", b"b", b"c", b"\xff"])}, "no UTF-8 text"),
         ({"val_a_labels": np.zeros(5)}, "4 feature rows but labels of shape"),
         ({"test_b": np.ones((6, 3))}, "test/b has 3 columns, train has 2"),
         ({"test_b": np.ones(6)}, r"float64 of shape \(6,\), expected numbers"),
@@ -253,3 +256,12 @@ def test_one_hundred_leaves(data_folder, tmp_path):
     assert facts["splits"]["train"]["margin"]["zeros"] == pytest.approx(0.24, abs=0.01)
     assert max(part["margin"]["max"] for part in facts["splits"].values()) == pytest.approx(0.416, abs=1e-3)
     assert facts["problems"] == []
+
+
+def test_names_of_modalities_are_checked(tmp_path):
+    with pytest.raises(DataError, match=r"mine\.toml: modality name 'a' occurs twice"):
+        load(tmp_path, usual(), 'modalities = ["a", "a"]')
+    with pytest.raises(DataError, match=r"mine\.toml: modality name '\.\./a' has '/' in it"):
+        load(tmp_path, usual(), 'modalities = ["../a", "b"]')
+    with pytest.raises(DataError, match=r"modality name 'a\+b' has"):
+        load(tmp_path, usual() | {"train_a+b": X["train"]["a"]})

@@ -2,7 +2,11 @@
 
 import hashlib
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -11,11 +15,70 @@ from benchmark.datasets.reading.files import Remote, download, find, fits, git_b
 from benchmark.datasets.wikipedia import Wikipedia
 
 from benchmark.core.dataset import DataRequest
+from benchmark.disk import locked
 from benchmark.errors import DataError
 
 CONTENT = np.random.default_rng(0).bytes(600_000)
 BLOB = hashlib.sha1(b"blob 600000\0" + CONTENT).hexdigest()
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 600000\n"
+
+
+def begin(handler, status=200, **headers):
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+
+
+def drips(handler, start):
+    begin(handler, Content_Length=600_000)
+    for at in range(600):
+        handler.wfile.write(CONTENT[at : at + 1])
+        time.sleep(0.05)
+
+
+def drips_in_chunks(handler, start):
+    begin(handler, Transfer_Encoding="chunked")
+    handler.wfile.write(b"92000\r\n")  # one chunk of 598,016 bytes, which never is whole
+    for at in range(600):
+        handler.wfile.write(CONTENT[at : at + 1])
+        time.sleep(0.05)
+
+
+def drips_headers(handler, start):
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
+    for _ in range(600):
+        handler.wfile.write(b"a")
+        time.sleep(0.05)
+
+
+def stalls(handler, start):
+    begin(handler, Content_Length=600_000)
+    handler.wfile.write(CONTENT[:100])
+    time.sleep(30)
+
+
+def has_no_range(handler, start):
+    """Says that it sends a part, and not which."""
+    begin(handler, 206 if start else 200, Content_Length=600_000 - start)
+    handler.wfile.write(CONTENT[start:])
+
+
+def never_ends(handler, start):
+    begin(handler)
+    while True:
+        handler.wfile.write(CONTENT)
+
+
+def has_an_odd_length(handler, start):
+    begin(handler, Content_Length="\xb2")
+    handler.wfile.write(CONTENT)
+
+
+HOSTILE = {
+    each.__name__: each
+    for each in (drips, drips_in_chunks, drips_headers, stalls, has_no_range, never_ends, has_an_odd_length)
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -42,10 +105,14 @@ class Handler(BaseHTTPRequestHandler):
         body = {"wrong": CONTENT[::-1], "pointer": POINTER, "short": CONTENT[:-5]}.get(way, CONTENT)
         if way == "404":
             return self.send_error(404)
+        if way == "slow":
+            time.sleep(0.5)
         if way == "endless":  # no Content-Length
             self.send_response(200)
             self.end_headers()
             return self.wfile.write(body)
+        if way in HOSTILE:
+            return HOSTILE[way](self, int(asked[6:-1]) if asked else 0)
         start = int(asked[6:-1]) if asked and way != "norange" else 0
         if start >= len(body):
             return self.send_error(416)
@@ -128,6 +195,33 @@ def test_whatever_is_there_the_file_is_fetched(server, tmp_path, way, name, ther
     assert asked is ... or server.seen[-1] == (way, asked)
 
 
+def test_many_processes_fetch_a_file_once(server, tmp_path):
+    code = """
+        import sys
+        from pathlib import Path
+        from benchmark.datasets.reading.files import Remote, download
+        download(Remote("x.mat", (sys.argv[1],), blob=sys.argv[2]), Path(sys.argv[3]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), server.url("slow"), BLOB, str(tmp_path)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, "".join(errors)
+    assert is_complete(tmp_path)
+    assert server.seen == [("slow", None)]
+
+
+def test_who_has_to_wait_for_a_file_is_told(server, tmp_path):
+    said = []
+    with locked(tmp_path / ".x.mat.lock"):
+        thread = threading.Thread(target=download, args=(remote(server.url("full")), tmp_path, said.append))
+        thread.start()
+        time.sleep(0.3)
+        assert server.seen == []
+    thread.join()
+    assert is_complete(tmp_path)
+    assert said[0] == "x.mat: another process is fetching it; waiting"
+
+
 def test_a_broken_transfer_is_resumed(server, tmp_path):
     download(remote(server.url("breaks-once")), tmp_path)
     assert is_complete(tmp_path)
@@ -165,10 +259,52 @@ def test_a_wrong_answer_leaves_no_file(way, reason, server, tmp_path):
     assert not (tmp_path / "x.mat.part").exists() or kept
 
 
-def test_another_range_than_asked_for_is_refused(server, tmp_path):
+@pytest.mark.parametrize("way", ["shifted", "has_no_range"])
+def test_after_another_range_than_asked_for_it_begins_anew(way, server, tmp_path):
     (tmp_path / "x.mat.part").write_bytes(CONTENT[:1000])
-    with pytest.raises(DataError, match="another range"):
-        download(remote(server.url("shifted")), tmp_path)
+    download(remote(server.url(way)), tmp_path)
+    assert is_complete(tmp_path)
+    assert server.seen == [(way, "bytes=1000-"), (way, None)]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    files = sys.modules[download.__module__]
+    hasty = files.Patience(connection=2, silence=0.5, answer=1, window=0.5, rate=4096)
+    monkeypatch.setattr(files, "PATIENCE", hasty)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    {
+        "drips": r"too slow: \d+ bytes in \d s",
+        "drips_in_chunks": "too slow",
+        "drips_headers": "it gives no answer",
+        "stalls": r"stalled: nothing came for 0\.5 s",
+        "never_ends": "larger than the limit",
+    }.items(),
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_would_go_on_for_ever_is_left(way, reason, server, tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(DataError, match=reason) as caught:
+        download(remote(server.url(way), limit=10_000_000), tmp_path)
+    assert time.monotonic() - begun < 15
+    assert "cannot reach" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_another_mirror_ends_what_a_slow_one_began(server, tmp_path):
+    download(remote(server.url("drips"), server.url("full")), tmp_path)
+    assert is_complete(tmp_path)
+    assert server.seen[-1][0] == "full"
+    assert server.seen[-1][1] is not None  # from where the slow one was
+
+
+def test_a_length_that_is_no_number_is_none(server, tmp_path):
+    download(remote(server.url("has_an_odd_length")), tmp_path)
+    assert is_complete(tmp_path)
 
 
 @pytest.mark.parametrize("way", ["full", "endless"])

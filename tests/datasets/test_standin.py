@@ -457,7 +457,9 @@ def test_a_damaged_cache_file_is_made_anew(cache):
     flipped = good[:middle] + bytes([good[middle] ^ 0x40]) + good[middle + 1 :]
     load_or_generate("wikipedia", seed=3, scale=2 * SMALL)
     foreign = cache.with_name(f"{identity('wikipedia', 3, 2 * SMALL)}.npz").read_bytes()
-    for damaged in (good[:middle], flipped, b"", b"no archive", foreign):
+    packed = good.replace(b"PK\x01\x02\x2d\x03\x2d\0\0\0\0\0", b"PK\x01\x02\x2d\x03\x2d\0\0\0\x63\0")
+    assert packed != good
+    for damaged in (good[:middle], flipped, b"", b"no archive", foreign, packed):
         cache.write_bytes(damaged)
         assert values(load_or_generate("wikipedia", seed=3, scale=SMALL)) == values(made)
         assert standin._read(cache, shapes("wikipedia", SMALL)) is not None

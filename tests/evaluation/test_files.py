@@ -86,6 +86,7 @@ def with_value(value):
         ({"features": X, "labels": ONE_HOT.T}, "transposed"),
         ({"features": X, "labels": ONE_HOT * 2}, "rows of 0 and 1"),
         ({"features": X, "labels": Y + 0.5}, "whole numbers"),
+        ({"features": X, "labels": Y + 1e300}, "no class has such a number"),
         ({"features": with_value(np.nan), "labels": Y}, "nan at row 3, column 2"),
         ({"features": with_value(-np.inf), "labels": Y}, "-inf at row 3, column 2"),
         ({"features": with_value(1e300), "labels": Y}, r"1e\+300 at row 3"),

@@ -17,6 +17,7 @@ from benchmark.runs.runner import execute
 from benchmark.runs.spec import RunSpec
 from benchmark.studies.folds import fold_specs
 from tests.cli.test_cli import HEAVY, modules_after
+from tests.stored import rewrite
 from tests.studies.test_folds import load_test, slow_ap
 from tests.world import FOLDS
 
@@ -154,12 +155,10 @@ def test_several_labels_are_all_shown_and_one_in_common_is_relevant(world, capsy
 
 
 def test_the_latest_run_of_a_method_or_a_dataset(world, capsys, run):
-    record = world.results / run.folder.name / "record.json"
-    record.write_text(record.read_text().replace('"started": "2', '"started": "1'))  # long ago
+    rewrite(run.folder, started="1025-01-01T00:00:00")  # long ago
     later = execute(RunSpec("toy", "fruits", request=DataRequest(split="1")), Store()).run
     blobs = execute(RunSpec("toy", "blobs"), Store()).run
-    blobs_record = blobs.folder / "record.json"
-    blobs_record.write_text(blobs_record.read_text().replace('"started": "2', '"started": "3'))
+    rewrite(blobs.folder, started="3025-01-01T00:00:00")
     (world.results / "zz").mkdir()
     for names, expected in (
         (("--dataset", "fruits"), later),
@@ -226,9 +225,7 @@ def test_other_data_than_those_of_the_run_are_refused(world, capsys):
 
 
 def test_a_run_without_rankings_is_refused(world, capsys, run):
-    record = json.loads((run.folder / "record.json").read_text())
-    del record["top"]
-    (run.folder / "record.json").write_text(json.dumps(record))
+    rewrite(run.folder, lambda document: document.pop("top"))
     assert "stored without rankings" in world.refused(capsys, *question(run, "7"))
 
 

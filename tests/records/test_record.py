@@ -3,21 +3,32 @@
 import copy
 import json
 import zipfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmark.cli.main import main
+from benchmark.cli.view import run as view
+from benchmark.errors import BenchmarkError
+from benchmark.records.comparable import changes
+from benchmark.records.differences import circumstances
 from benchmark.records.document import SCHEMA, InvalidRecordError
 from benchmark.records.record import RunRecord
-from benchmark.records.store import Store
+from benchmark.records.store import Store, StoredRun, read_record
 from benchmark.records.transfer import import_runs
-from benchmark.runs.plan import KEY_VERSION
-from benchmark.runs.runner import execute
+from benchmark.report.formats import csv as csvs
+from benchmark.report.formats import latex, markdown, page
+from benchmark.report.published import compare
+from benchmark.report.tables import Line, build
+from benchmark.runs.key import KEY_VERSION, record_key
+from benchmark.runs.runner import Outcome, execute
 from benchmark.runs.spec import RunSpec
-from tests.stored import changed, make_document
+from tests.stored import changed, make_document, rewrite, save
 
 RUNS = Path(__file__).parent / "vectors" / "schema2.zip"
-NEW = ("options", "words")
+NEW = ("options", "words", "checksum", "arrays_sha256")
 NOISE = {"ratio": 0.4, "mode": "asym", "seed": 3}
 
 
@@ -58,8 +69,8 @@ def test_a_real_record_of_schema_2_is_the_same_in_schema_3(name):
 
 def test_committed_runs_come_in_as_they_are_and_their_files_stay(tmp_path):
     store = Store(tmp_path)
-    import_runs(store, RUNS)
-    assert import_runs(store, RUNS).present
+    import_runs(store, RUNS, record_key)
+    assert import_runs(store, RUNS, record_key).present
     for name, document in documents().items():
         assert json.loads((tmp_path / name).read_text()) == document
         assert store.find(document["key"]).record.to_json()["options"] == {}
@@ -80,10 +91,13 @@ def test_a_migrated_record_is_what_a_run_of_today_writes(world, asked):
     run = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store()).run
     document = json.loads((run.folder / "record.json").read_text())
     assert document["schema"] == SCHEMA
-    assert RunRecord.from_json(as_schema_2(document)) == RunRecord.from_json(document) == run.record
+    unsealed = replace(run.record, arrays_sha256=None)
+    assert RunRecord.from_json(document) == run.record
+    assert RunRecord.from_json(as_schema_2(document)) == unsealed
+    assert record_key(unsealed) == run.record.key
     (run.folder / "record.json").write_text(json.dumps(as_schema_2(document)))
     again = execute(RunSpec("toy", "blobs", seeds=(1,), **asked), Store())
-    assert (again.cached, again.run.record) == (True, run.record)
+    assert (again.cached, again.run.record) == (True, unsealed)
 
 
 def test_keys_do_not_depend_on_the_layout():
@@ -144,7 +158,7 @@ WRONG = {
     "'seeds' is no list": {"seeds": []},
     "'dataset.source' is not one of official, standin, user": {"dataset__source": "<script>"},
     "'profile' is not one of paper, quick": {"profile": None},
-    "'dataset.options' is not an object": {"dataset__options": []},
+    "'dataset.options' is not one text per name": {"dataset__options": []},
     "'history' is not an object": {"history": []},
     "'top' is no whole number": {"top": -1},
     "'comparability.fingerprint' is another than 'dataset.fingerprint'": {"comparability__fingerprint": "0"},
@@ -184,3 +198,94 @@ def without(document):
     if not isinstance(document, dict):
         return document
     return {name: without(value) for name, value in document.items() if value is not DELETED}
+
+
+# --- one bad record among others
+
+ODD = [5, -1, 2.5, "x", None, [], {}, True, 10**400, 1e308, [5], {"x": 5}, [[]], "\ud800"]
+
+
+def places(part, path=()):
+    """The path of every value of a document."""
+    for name, value in part.items() if isinstance(part, dict) else enumerate(part):
+        yield (*path, name)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, name))
+
+
+def bad_documents():
+    """The document of every option and note with one value replaced, or left out."""
+    noise = {"ratio": 0.4, "mode": "sym", "seed": 1}
+    whole = make_document(
+        **{"notes": {"replicas": {"main": "alone"}}, "options": {"label_noise": noise}, "top": 3},
+        **{"dataset__options": {"seed": "1"}, "method__group": "paired-free", "ties": {"image->text": [0.0]}},
+        **{"named_files": {"ridge": "0" * 64}, "config": {"ridge": 2.0}, "peak_memory_bytes": 7},
+    )
+    for path in places(whole):
+        for value in (*ODD, ...):
+            document = copy.deepcopy(whole)
+            part = document
+            for name in path[:-1]:
+                part = part[name]
+            if value is ...:
+                del part[path[-1]]
+            else:
+                part[path[-1]] = value
+            yield path, value, document
+
+
+def test_a_record_with_any_bad_value_is_refused_in_one_line_or_can_be_shown(tmp_path, capsys):
+    """Whatever shows records asks nothing of them that was not checked when they were read."""
+    file, refused, lines = tmp_path / "record.json", 0, set()
+    for path, value, document in bad_documents():
+        file.write_text(json.dumps(document))
+        try:
+            record = read_record(file)
+        except InvalidRecordError as error:
+            refused += 1
+            lines.add(str(error).count("\n"))
+            continue
+        run = StoredRun(tmp_path, record)
+        try:
+            view.stored([record], {})
+            view.outcome(Outcome(run, cached=True), compare(record))
+            table = build("t", "T", [Line("a", record)])
+            markdown.render(table), latex.render([table]), csvs.render(table), page._table(table)
+            page._run(run)
+            changes(record), circumstances(record), record.timings["total"] / len(record.seeds)
+            json.dumps(record.to_json(), allow_nan=False)
+            capsys.readouterr().out.encode()
+            with suppress(BenchmarkError):
+                record_key(record)
+        except Exception as error:
+            raise AssertionError(f"{path} = {value!r}") from error
+    assert refused > 1000
+    assert lines == {0}
+
+
+BAD = {
+    "a number for the method": '{"method": 5}',
+    "no averages": "averages",
+    "nested lists": "[" * 100_000,
+    "a list": "[]",
+    "half a character": '{"schema": 3, "key": "\\ud800"}',
+    "binary": "\x00\x01",
+}
+
+
+@pytest.mark.parametrize("text", BAD.values(), ids=BAD)
+def test_one_bad_record_is_one_line_and_the_others_are_listed(tmp_path, capsys, text):
+    store = Store(tmp_path / "runs")
+    bad, good = save(store, "a"), save(store, "b")
+    if text == "averages":
+        rewrite(bad.folder, lambda document: document.pop("averages"))
+    else:
+        (bad.folder / "record.json").write_text(text)
+    export = ["results", "export", str(tmp_path / "x.zip")]
+    for words in (["results"], ["results", "timings"], ["results", "gc"], export):
+        assert main([*words, "--results", str(store.root)]) == 0
+        out, err = capsys.readouterr()
+        assert "timings" in words or err.count(f"{bad.folder}: damaged run record") == 1
+        assert "results" not in words[-1] or good.folder.name in out
+    assert main(["results", "show", bad.folder.name[:8], "--results", str(store.root)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

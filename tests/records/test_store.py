@@ -1,20 +1,23 @@
 """The store: whole records or none, whatever happens, and a clear word about damaged ones."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmark.disk import default_root
+from benchmark.disk import default_root, owner
 from benchmark.errors import BenchmarkError
 from benchmark.records.store import DamagedRecordError, Store
-from tests.stored import make_record
+from tests.stored import make_record, save
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
@@ -24,7 +27,7 @@ def record(key=KEY, **changes):
     return make_record(key=key, **changes)
 
 
-ARRAYS = {"ap/map@all/image->text": np.linspace(0, 1, 7, dtype=np.float32)[None]}
+ARRAYS = {"ap/map@all/image->text": np.linspace(0, 1, 10, dtype=np.float32).reshape(2, 5)}
 
 
 def visible(store):
@@ -35,7 +38,7 @@ def test_what_is_saved_is_found_again_exactly(store):
     content = record(chance={"image->text": 0.1 + 0.2, "text->image": 1e-300})
     saved = store.save(content, ARRAYS)
     found = store.find(KEY)
-    assert found.record == saved.record == content
+    assert found.record == saved.record == replace(content, arrays_sha256=saved.record.arrays_sha256)
     assert found.folder == store.root / KEY[:16]
     for name, array in found.arrays().items():
         np.testing.assert_array_equal(array, ARRAYS[name])
@@ -45,9 +48,12 @@ def test_what_is_saved_is_found_again_exactly(store):
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(store):
-    store.save(record(seeds=[1, 3]), ARRAYS)
+    first = store.save(record(seeds=[1, 3]), ARRAYS)
     (store.partial(KEY) / "phase").write_text("checkpoint")
-    store.save(record(seeds=[1, 2]), ARRAYS)
+    kept = store.save(record(seeds=[1, 2]), ARRAYS)
+    assert kept.record == store.find(KEY).record == first.record  # unless it is told to replace it
+    (store.partial(KEY) / "phase").write_text("checkpoint")
+    store.save(record(seeds=[1, 2]), ARRAYS, replace=True)
     assert store.find(KEY).record.seeds == (1, 2)
     assert [f.name for f in store.root.iterdir() if f.name != ".partial"] == [KEY[:16]]
     assert list((store.root / ".partial").iterdir()) == []
@@ -146,7 +152,7 @@ KILLED = """
         found = store.find(KEY)
         if found is None or found.record.seeds != (1, seed):
             (store.partial(KEY) / "phase").write_text("checkpoint")
-            store.save(make_record(key=KEY, seeds=[1, seed]), {"x": np.full(1000, float(seed))})
+            store.save(make_record(key=KEY, seeds=[1, seed]), {"x": np.full(1000, float(seed))}, replace=True)
 
     def state():
         found = store.find(KEY)
@@ -201,12 +207,152 @@ def test_kill_at_any_step_leaves_a_whole_record_or_none(tmp_path, replaced):
     assert last == [0, 2, 0, 2]
     for code, after_kill, again, at_last in killed:
         assert code == -9
-        assert after_kill in ((None, 3, 2) if replaced else (None, 2))
+        assert after_kill in ((3, 2) if replaced else (None, 2))
         assert (again, at_last) == (0, 2)  # the next identical command completes
     states = [step[1] for step in killed]
     assert states[0] == (3 if replaced else None)
     assert 2 in states  # killed after the rename: the record is there and whole
     assert result["names"] == [KEY[:16]]
+
+
+TWICE = """
+    import json, os, shutil, sys
+    from pathlib import Path
+    from benchmark.records.store import Store
+    from tests.stored import save
+
+    store, killed = Store(Path(sys.argv[1])), []
+
+    def attempt(moment, seeds):
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        left = [moment]
+        def counted(function):
+            def step(*arguments, **options):
+                left[0] -= 1
+                if not left[0]:
+                    os._exit(9)
+                return function(*arguments, **options)
+            return step
+        Path.rename, os.fsync, shutil.rmtree = counted(Path.rename), counted(os.fsync), counted(shutil.rmtree)
+        save(store, "a", seeds=seeds)
+        os._exit(0)
+
+    save(store, "a")
+    key = save(store, "a").record.key
+    first = 0
+    while True:
+        first += 1
+        if not attempt(first, (3, 4)):
+            break
+        second = 0
+        while True:
+            second += 1
+            code = attempt(second, (5, 6))
+            found = store.find(key)
+            assert found is not None, (first, second)
+            assert len(found.arrays()) == 4, (first, second)
+            killed.append([first, second])
+            if not code:
+                break
+            shutil.rmtree(store.folder(key))
+            for left in store.root.glob(".new-*"):
+                shutil.rmtree(left)
+            save(store, "a")
+            attempt(first, (3, 4))
+    print(json.dumps(killed))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs fork")
+def test_two_kills_one_after_the_other_lose_nothing(tmp_path):
+    """No lock is held, so that only looking for the run, not the lock, can put it back."""
+    command = [sys.executable, "-c", textwrap.dedent(TWICE), str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) > 60
+
+
+TOGETHER = """
+    import sys
+    from pathlib import Path
+    from benchmark.records.store import Store
+    from tests.stored import save
+
+    store, number = Store(Path(sys.argv[1])), int(sys.argv[2])
+    for _ in range(25):
+        run = save(store, "a", seeds=(number, number + 1))
+        assert run.record.seeds == (number, number + 1)
+"""
+
+
+def test_saves_of_one_run_without_a_lock_lose_nothing(store):
+    """As on a disk of several machines that has no locks."""
+    command = [sys.executable, "-c", textwrap.dedent(TOGETHER), str(store.root)]
+    options = {"stderr": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[2]}
+    processes = [subprocess.Popen([*command, str(number)], **options) for number in range(4)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, "".join(errors)
+    (run,), problems = store.all()
+    assert problems == []
+    assert len(run.arrays()) == 4
+    save(store, "a")
+    assert [f.name for f in store.root.iterdir() if f.name[:5] == ".new-"] == []
+
+
+def test_what_another_writer_has_begun_is_left_to_it(store):
+    run = save(store, "a")
+    alive, dead, elsewhere = (store.root / f".new-{run.folder.name}-{end}-01234567" for end in owners())
+    for place in (alive, dead, elsewhere):
+        place.mkdir()
+    save(store, "a")
+    assert [place.exists() for place in (alive, dead, elsewhere)] == [True, False, True]
+    then = time.time() - 2 * 86400
+    os.utime(elsewhere, (then, then))
+    save(store, "a")
+    assert not elsewhere.exists()
+
+
+def owners():
+    """Host and process of somebody who is alive here, who is dead, and who is on another machine."""
+    host = owner().split("-")[0]
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    return f"{host}-{os.getpid()}", f"{host}-{dead.pid}", f"other-{dead.pid}"
+
+
+def test_a_new_run_that_gets_no_name_leaves_the_old_one(store, monkeypatch):
+    old = save(store, "a")
+    rename = Path.rename
+
+    def refuse(path, target):
+        if target == old.folder and not path.name.endswith("replaced"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="No space"):
+        save(store, "a", seeds=(7, 8))
+    assert store.find(old.record.key).record == old.record
+    assert [f.name for f in store.root.iterdir() if f.name[:5] == ".new-"] == []
+
+
+def test_a_run_that_is_removed_stays_removed(store):
+    run = save(store, "a")
+    shutil.copytree(run.folder, store.temporary(run.record.key, "replaced"))
+    with store.lock(run.record.key):
+        store.remove(run.record.key)
+    assert store.find(run.record.key) is None
+
+
+def test_who_gets_the_lock_finds_what_a_dead_holder_had_moved_aside(store):
+    run = save(store, "a")
+    run.folder.rename(store.temporary(run.record.key, "replaced"))
+    with store.lock(run.record.key):
+        assert store.find(run.record.key).record == run.record
+    run.folder.rename(store.temporary(run.record.key, "replaced"))
+    assert [each.record for each in store.all()[0]] == [run.record]
 
 
 def test_a_second_process_waits_for_the_same_run_only(store, holder):

@@ -1,7 +1,9 @@
 """Removing runs and clearing up: exactly what may go, and nothing that anybody works on."""
 
+import errno
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from benchmark.errors import BenchmarkError
 from benchmark.records.store import Store
 from benchmark.records.upkeep import collect, remove_runs, size
-from benchmark.training.checkpoint import load_phase, save_phase
+from benchmark.training.checkpoint import _file, load_phase, save_phase
 from tests.stored import save
 
 NOBODY = "0123456789abcdef"
@@ -24,6 +26,12 @@ def names(store):
 def file(path, content="x" * 10, days=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
+    then = time.time() - days * DAY
+    os.utime(path, (then, then))
+    return path
+
+
+def old(path, days=2):
     then = time.time() - days * DAY
     os.utime(path, (then, then))
     return path
@@ -71,8 +79,8 @@ def rubbish(store):
     key = run.folder.name
     go = {
         file(store.root / ".partial" / key / "phase.npz").parent,
-        file(store.root / f".new-{key}-123" / "record.json").parent,
-        file(store.root / f".new-{NOBODY}-77" / "record.json").parent,
+        file(store.root / f".new-{key}-123-removed" / "record.json").parent,
+        old(file(store.root / f".new-{key}-elsewhere-77-0123abcd" / "record.json").parent),
         file(store.root / ".import-x_1" / NOBODY / "record.json").parent.parent,
         file(store.root / ".shared" / NOBODY / "old.npz", days=31),
         file(store.root / ".locks" / f"{NOBODY}.lock", ""),
@@ -83,6 +91,8 @@ def rubbish(store):
         file(store.root / ".locks" / f"{key}.lock", ""),
         file(store.root / ".locks" / f"{'f' * 16}.lock", ""),
         file(store.root / "notes" / "record.json"),
+        file(store.temporary(key) / "record.json"),  # of a process that is alive
+        file(store.root / f".new-{key}-elsewhere-77-4567abcd" / "record.json"),
         file(store.root / ".new-mine" / "thesis.tex"),
         file(store.root / ".partial" / "mine" / "thesis.tex", days=99),
         file(store.root / ".locks" / "mine.lock"),
@@ -160,6 +170,34 @@ def test_damaged_runs_go_only_if_asked(store):
     assert not list(store.root.glob(".new*"))
 
 
+def test_what_cannot_be_read_now_is_no_damage(store, monkeypatch):
+    """Whatever the system says but "it is not there" passes: the run may be sound."""
+    whole, text, arrays, many = (save(store, name) for name in "abcd")
+    for place in (text.folder / "record.json", arrays.folder / "arrays.npz"):
+        place.unlink()
+        place.symlink_to(place.name)  # too many levels of symbolic links, also for root
+    read = Path.read_text
+    lost = many.folder.rename(store.temporary(many.record.key, "replaced"))
+
+    def without_descriptors(path, *arguments, **options):
+        if path.parent == lost:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", without_descriptors)
+        for damaged in (False, True):
+            found = collect(store, damaged=damaged)
+            assert {each.what for each in found.removed} <= {"lock of no run"}
+            assert (found.restored, found.damaged) == ((), ())
+            places = sorted(map(str, (text.folder, arrays.folder, lost)))
+            assert sorted(line.partition(":")[0] for line in found.unreadable) == places
+            assert all("cannot be read now" in line for line in found.unreadable)
+        assert len(store.all()[1]) == 2
+    assert collect(store).restored == (many.folder.name,)
+    assert {run.folder for run in store.all()[0]} == {whole.folder, many.folder}
+
+
 def test_a_run_that_was_about_to_be_replaced_is_put_back(store):
     run = save(store)
     left = run.folder.rename(store.root / f".new-{run.folder.name}-replaced")
@@ -186,15 +224,13 @@ def test_reading_a_shared_phase_is_a_use(store):
     folder = store.root / ".shared" / NOBODY
     for name in ("used", "unused"):
         save_phase(folder, name, {"w": torch.ones(1, 2)}, [3], {"loss": [[0.5]]})
-        then = time.time() - 40 * DAY
-        os.utime(folder / f"{name}.npz", (then, then))
+        old(_file(folder, name), 40)
     params, epochs, _ = load_phase(folder, "used", torch.device("cpu"))
     np.testing.assert_array_equal(params["w"], np.ones((1, 2)))
     assert epochs == [3]
-    assert (
-        time.time() - (folder / "used.npz").stat().st_mtime < DAY
-    )  # whether or not the disk keeps access times
+    used, unused = _file(folder, "used"), _file(folder, "unused")
+    assert time.time() - used.stat().st_mtime < DAY  # whether or not the disk keeps access times
     assert load_phase(folder, "never", torch.device("cpu")) is None
-    assert [each.path.name for each in collect(store).removed] == ["unused.npz"]
-    assert collect(store, older_than=0).removed[0].path.name == "used.npz"
+    assert [each.path.name for each in collect(store).removed] == [unused.name]
+    assert collect(store, older_than=0).removed[0].path.name == used.name
     assert not folder.exists()

@@ -1,5 +1,7 @@
 """Small records and stored runs for tests of reports, with the numbers a test asks for."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmark.records.store import Store
@@ -32,4 +34,6 @@ def store_run(root, record, queries=40, seed=0):
     store = Store(root)
     store.prepare()
     with store.lock(record.key):
-        return store.save(record, {name: a.astype(np.float32) for name, a in arrays.items()})
+        sizes = {way: {"queries": queries, "database": queries} for way in record.directions}
+        small = {name: array.astype(np.float32) for name, array in arrays.items()}
+        return store.save(replace(record, sizes=sizes), small)

@@ -37,6 +37,18 @@ def test_a_report_computes_what_is_missing_and_the_second_time_nothing(world, ca
     assert {file.name: file.read_bytes() for file in out.iterdir()} == first
 
 
+def test_reports_into_one_folder_at_once(world, capsys, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("report", "figure2", "--dataset", "blobs", "--methods", "toy", "--output", out)
+    code, _, err = world.call(capsys, *arguments)
+    assert code == 0, err
+    first = {file.name: file.read_bytes() for file in out.iterdir()}
+    processes = [world.start(*arguments) for _ in range(4)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, "".join(errors)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == first
+
+
 def test_stored_only_computes_nothing_and_names_the_command(world, capsys, tmp_path):
     found = world.json(
         capsys,

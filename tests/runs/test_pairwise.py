@@ -13,6 +13,7 @@ from benchmark.core.method import Retriever, RunContext
 from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.evaluation.scoring import directions, score
 from benchmark.records.store import Store
+from benchmark.runs.parts import part_context
 from benchmark.runs.plan import make_plan
 from benchmark.runs.runner import execute
 from benchmark.runs.spec import RunSpec
@@ -267,3 +268,12 @@ def test_pair_scores_are_asked_for_whole_and_dropped_before_the_next():
     ways = [("image", "text", 6, 6), ("text", "image", 6, 6)]
     assert [each[:4] for each in asked] == ways * 2
     assert {way: len(each) for way, each in scores.items()} == {"image->text": 2, "text->image": 2}
+
+
+def test_checkpoints_stay_in_their_folder_whatever_modalities_are_called(tmp_path):
+    run = RunContext(checkpoints=tmp_path / "a" / "b" / "c")
+    parts = [("/x/abs", "image"), ("../../../../esc", "image"), ("a+b", "c"), ("a", "b+c"), ("图像", "文本")]
+    folders = [part_context(run, part).checkpoints for part in parts]
+    assert {folder.resolve().parent for folder in folders} == {run.checkpoints}
+    assert len(set(folders)) == len(parts)
+    assert all(folder.is_dir() for folder in folders)

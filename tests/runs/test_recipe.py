@@ -171,6 +171,11 @@ def test_a_bad_variant_is_refused_with_its_place(entry, text, part):
         ("lr=1e-3", RecipeError, "lr.image="),
         ("lr.image=fast", RecipeError, "expected a number"),
         ("subsample.test=5", UnknownNameError, "Valid: train, val"),
+        ("ridge=" + "9" * 400, RecipeError, "larger than 64 bits"),
+        ("ridge=" + "9" * 5000, RecipeError, "larger than 64 bits"),
+        ("ridge=" + "[" * 3000 + "]" * 3000, RecipeError, "more than 32 tables or lists deep"),
+        ("ridge=" + "{a=" * 3000 + "1" + "}" * 3000, RecipeError, "more than 32 tables or lists deep"),
+        ("ridge=1979-05-27", RecipeError, "a date or time"),
     ],
 )
 def test_set_refuses_in_one_line(entry, change, error, part):
@@ -211,6 +216,8 @@ def test_a_recipe_in_the_recipes_folder_is_found_first(entry, tmp_path):
         ('[paper]\nridge = { value = [1, inf], source = "s" }\n', "ridge is not a finite number"),
         ('[quick]\nsubsample = { value = 5, source = "s" }\n', "must be a table"),
         ('[quick]\nsubsample = { value = { test = 5 }, source = "s" }\n', "must be a table"),
+        ("[paper]\nridge = " + "[" * 3000 + "]" * 3000, "more than 32 tables or lists deep"),
+        ("[paper]\nridge = " + "9" * 5000, "larger than 64 bits"),
     ],
 )
 def test_a_bad_recipe_is_refused_with_its_place(entry, tmp_path, text, part):

@@ -225,7 +225,7 @@ def test_a_fingerprint_that_is_wrongly_remembered_is_found_out(world):
     assert make_plan(spec).key() == second.key
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"x": 1}'])
+@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"x": 1}', "[" * 100_000])
 def test_without_remembered_fingerprints_the_data_are_read_and_the_run_found(world, content):
     execute(SPEC, Store())
     memory = world.folder / "cache" / "fingerprints.json"
@@ -235,6 +235,14 @@ def test_without_remembered_fingerprints_the_data_are_read_and_the_run_found(wor
         memory.write_text(content)
     assert execute(SPEC, Store()).cached
     assert make_plan(SPEC).known is not None
+
+
+def test_a_damaged_name_among_the_fingerprints_stops_no_run(world):
+    spec = replace(SPEC, modalities=("image", "text"))
+    execute(spec, Store())
+    memory = world.folder / "cache" / "fingerprints.json"
+    memory.write_text(memory.read_text().replace('"image"', '"imbge"'))
+    assert execute(spec, Store()).cached
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(world, monkeypatch):

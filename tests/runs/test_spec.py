@@ -183,3 +183,9 @@ def test_a_command_may_leave_options_out():
     assert handed == [("one", RunSpec("", "", precision="fp64"), True)]
     with pytest.raises(typer.BadParameter.__base__):
         made(args=["one", "--seeds", "1"], standalone_mode=False)
+
+
+@pytest.mark.parametrize("given", [{"seeds": (1, 10**400)}, {"label_noise_seed": 10**400}])
+def test_seeds_have_64_bits(given):
+    with pytest.raises(BenchmarkError, match="larger than 64 bits"):
+        RunSpec("toy", "blobs", **given)

@@ -163,7 +163,15 @@ def test_printed_numbers_are_found_by_the_columns(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["title = 1", "title = 'x'\nrun = [{label = 'a'}]", "no toml", STUDY + STUDY]
+    "text",
+    [
+        "title = 1",
+        "title = 'x'\nrun = [{label = 'a'}]",
+        "no toml",
+        STUDY + STUDY,
+        "seeds = [1e400]" + STUDY,
+        "published = 3" + STUDY.replace("[published]", "[other]"),
+    ],
 )
 def test_what_is_not_a_study(tmp_path, text):
     file = tmp_path / "x.toml"

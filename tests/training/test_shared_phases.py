@@ -127,6 +127,8 @@ def test_a_file_is_known_by_its_content(tmp_path):
     b.write_bytes(b"two")
     assert by_content(f"file:{a}") != by_content(f"file:{b}")
     assert by_content("selected") == "selected"
+    with pytest.raises(RecipeError, match="not a regular file"):
+        by_content("file:/dev/zero")  # has no end
     assert by_content(3) == 3
     with pytest.raises(RecipeError, match="No such file"):
         by_content(f"file:{tmp_path / 'none.mat'}")

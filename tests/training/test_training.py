@@ -9,7 +9,7 @@ from torch import nn
 from benchmark.core.method import FitLog, RunContext, derive_seed
 from benchmark.errors import TrainingError
 from benchmark.training import Adam, Objective, Phase, RowSampler, Select, build_replicas, train_phase
-from benchmark.training.checkpoint import load_phase, save_phase
+from benchmark.training.checkpoint import _file, load_phase, save_phase
 from benchmark.training.samplers import batch_sizes
 
 SEEDS = (1, 2, 3)
@@ -179,7 +179,7 @@ def test_an_interrupted_phase_leaves_finished_replicas_and_no_half_file(tmp_path
     phase, params = small_phase(run)
     with pytest.raises(KeyboardInterrupt):
         trained(phase, params, run)
-    assert [f.name for f in tmp_path.glob("*.npz")] == ["small@1.npz"]
+    assert [f.name for f in tmp_path.glob("*.npz")] == [_file(tmp_path, "small@1").name]
     epochs = []
     run = RunContext(SEEDS, replicas="alone", checkpoints=tmp_path, progress=lambda *a: epochs.append(a[1]))
     resumed = trained(phase, params, run)
@@ -195,6 +195,51 @@ def test_checkpoints_keep_every_bit(tmp_path):
     assert all(torch.equal(loaded[n], params[n]) and loaded[n].dtype == params[n].dtype for n in params)
     assert (epochs, history) == ([3], {"train/total": [[0.1]]})
     assert load_phase(tmp_path, "other", torch.device("cpu")) is None
+
+
+def test_names_in_any_script_are_told_apart(tmp_path):
+    names = ["rsc/图像@1", "rsc/文本@1", "rsc/a b@1", "rsc/a_b@1"]
+    for number, name in enumerate(names):
+        save_phase(tmp_path, name, {"w": torch.full((1, 2), float(number))}, [number], {})
+    for number, name in enumerate(names):
+        params, epochs, _ = load_phase(tmp_path, name, torch.device("cpu"))
+        assert (params["w"].tolist(), epochs) == ([[number, number]], [number])
+    _file(tmp_path, names[0]).rename(_file(tmp_path, names[1]))  # the name inside is another one
+    assert load_phase(tmp_path, names[1], torch.device("cpu")) is None
+
+
+def _shorter(content):
+    return content.replace(b"(1, 40)", b"(1, 20)")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda content: content[:100],
+        lambda content: content[:-30],
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: content.replace(b"epochs", b"epoch\xff"),
+        _shorter,  # numpy reads it without complaint
+        lambda _: b"{}",
+        None,
+    ],
+)
+def test_a_damaged_file_is_removed_and_made_again(tmp_path, damage):
+    params = {"w": torch.arange(40.0)[None]}
+    save_phase(tmp_path, "one", params, [3], {"loss": [[0.5]]})
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    file.unlink()
+    if damage is None:
+        file.mkdir()
+        (file / "x").touch()
+    else:
+        file.write_bytes(damage(content))
+    assert load_phase(tmp_path, "one", torch.device("cpu")) is None
+    assert not file.exists()
+    save_phase(tmp_path, "one", params, [3], {"loss": [[0.5]]})
+    assert torch.equal(load_phase(tmp_path, "one", torch.device("cpu"))[0]["w"], params["w"])
 
 
 def test_batch_sizes():

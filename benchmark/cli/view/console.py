@@ -5,22 +5,42 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
+from typing import IO, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.panel import Panel
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.cli.text import printable
 from benchmark.runs.reporter import STANDIN_WARNING
 
+DEEPEST = 32
+"""Levels of a tree; further ones stand in one line."""
 SOURCES = {"official": "official data", "standin": "STAND-IN data", "user": "your own data"}
 
 
+class Plain(Console):
+    """A console on which text is text: nothing in it is markup, an emoji's name, or obeyed by the terminal.
+
+    Args:
+        file: Where to.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__(file=file, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Everything that is printed, drawn or measured comes through here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def console() -> Console:
-    """Standard output, without guesses at markup or numbers in the text."""
-    return Console(file=sys.stdout, highlight=False, markup=False)
+    """Standard output."""
+    return Plain(sys.stdout)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -63,7 +83,11 @@ def tree(document: Any, indent: int = 0) -> None:
     entries = document.items() if isinstance(document, Mapping) else ((None, each) for each in document)
     for name, value in entries:
         label = "-" if name is None else f"{name}:"
-        if value and (isinstance(value, Mapping) or (isinstance(value, list) and not _flat(value))):
+        if (
+            indent < DEEPEST
+            and value
+            and (isinstance(value, Mapping) or (isinstance(value, list) and not _flat(value)))
+        ):
             out.print(f"{space}{label}", soft_wrap=True)
             tree(value, indent + 1)
         else:

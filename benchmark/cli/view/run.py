@@ -16,8 +16,8 @@ from benchmark.report.published import Comparison
 from benchmark.runs.runner import Outcome
 
 
-def outcome(found: Outcome, comparison: Comparison) -> None:
-    """The end of a run."""
+def outcome(found: Outcome, comparison: Comparison, stale: str = "") -> None:
+    """The end of a run, or a stored one; ``stale`` says if its command would not give it any more."""
     record, out = found.run.record, console()
     data, seeds = record.dataset, record.seeds
     of_seeds = f"mean ± sd over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})"
@@ -33,7 +33,7 @@ def outcome(found: Outcome, comparison: Comparison) -> None:
     out.print(f"  MAP@50  {spread(record.values('map@50'))}")
     out.print("MAP@k: mean precision at the ranks of the relevant items found within k.")
     beside_published(out, names, comparison)
-    for warning in record.warnings:
+    for warning in filter(None, (stale, *record.warnings)):
         out.print(f"warning: {warning}")
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.timings.items())
     out.print(f"seeds {','.join(map(str, seeds))}; {record.precision} on {record.device['type']}")
@@ -105,8 +105,13 @@ def beside_published(out: Console, names: Sequence[str], comparison: Comparison)
         out.print(f"published mean {printed['avg']:.3f}, this run {off['avg']:+.3f}")
 
 
-def stored(records: Sequence[RunRecord]) -> None:
-    """What is stored, one table per source and profile: their numbers must not be mixed."""
+def stored(records: Sequence[RunRecord], stale: Mapping[str, str]) -> None:
+    """What is stored, one table per source and profile: their numbers must not be mixed.
+
+    Args:
+        records: The runs.
+        stale: By key, what to say of those that their commands would not give any more.
+    """
 
     def terms(record: RunRecord) -> tuple[str, str]:
         return record.dataset.source, record.profile
@@ -119,7 +124,7 @@ def stored(records: Sequence[RunRecord]) -> None:
                 ",".join(map(str, record.seeds)),
                 spread(record.values()),
                 f"{record.mean_chance:.3f}",
-                changes(record),
+                ", ".join(filter(None, (stale.get(record.key, ""), changes(record)))),
                 record.name,
             )
             for record in group

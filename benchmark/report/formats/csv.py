@@ -12,6 +12,9 @@ COLUMNS = (
     "deviation", "low", "high", "chance", "published", "difference", "verdict", "not_comparable", "missing",
     "key",
 )  # fmt: skip
+WORDS = ("table", "dataset", "label", "method", "direction", "not_comparable", "missing")
+"""Columns whose text comes from elsewhere; the others hold our own words, and numbers, which have signs."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def render(table: Table) -> str:
@@ -46,8 +49,13 @@ def render(table: Table) -> str:
                 "missing": "" if record else row.line.reason,
                 "key": record.key if record else "",
             }
-            writer.writerow(line)
+            writer.writerow({name: _inert(name, text) for name, text in line.items()})
     return out.getvalue()
+
+
+def _inert(column: str, text: str) -> str:
+    """Text that a spreadsheet takes for text: it would compute what begins like a formula."""
+    return f"'{text}" if column in WORDS and text.startswith(FORMULA) else text
 
 
 def _text(value: float | None, digits: int) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from benchmark.report.tables import short
 
 CELL = 46
 LIGHT, DARK = (244, 248, 252), (8, 64, 129)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+LARGEST = 1e300  # of what numbers can be added up
 DASHES = ("", "5 3", "2 2", "8 3 2 3")
 
 
@@ -40,6 +42,15 @@ def heat_map(names: Sequence[str], values: Mapping[str, float], low: float, high
                 _text(x + CELL / 2, y + CELL / 2, f"{value:.3f}", "#fff" if share > 0.5 else "#111"),
             ]
     return "".join([*parts, "</svg>"])
+
+
+def is_curve(rows: Any) -> bool:
+    """Whether this is a list per epoch with one number, or ``None``, per seed; methods may log anything."""
+    return isinstance(rows, list) and all(isinstance(row, list) and all(map(_drawn, row)) for row in rows)
+
+
+def _drawn(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and abs(value) < LARGEST)
 
 
 def training_curve(quantities: Mapping[str, Sequence[Sequence[float | None]]]) -> str:

@@ -64,7 +64,9 @@ def _style() -> AbstractContextManager[None]:
 
     style: dict[Any, Any] = {**sns.axes_style("whitegrid"), **sns.plotting_context("paper")}
     return mpl.rc_context(
-        style | {"svg.hashsalt": "cmr-benchmark", "svg.fonttype": "path", "pdf.fonttype": 42}
+        style
+        | {"svg.hashsalt": "cmr-benchmark", "svg.fonttype": "path", "pdf.fonttype": 42}
+        | {"text.parse_math": False}  # a title with dollars is no formula
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
 from benchmark.records.record import AVERAGE
-from benchmark.report.formats.markdown import notes
+from benchmark.report.formats.markdown import notes, one_line
 from benchmark.report.tables import Cell, Row, Table, caption, heading, short
 
 SPECIAL = {
@@ -69,7 +70,7 @@ def _environment(table: Table, words: str, label: str, rows: Sequence[str], rema
     groups = [(q, list(cs)) for q, cs in groupby(table.columns, lambda c: c.partition("->")[0])]
     wide = len(table.columns) > WIDE
     lines = [r"\begin{table}[p]", r"\centering", f"\\caption{{{escape(words)}}}"]
-    lines += [f"\\label{{tab:{label}}}"]
+    lines += [f"\\label{{tab:{re.sub('[^A-Za-z0-9.:_/-]+', '-', label)}}}"]  # it may come from a path
     lines += [r"\resizebox{\textwidth}{!}{%"] if wide else []
     lines += [r"\setlength{\tabcolsep}{4pt}"]
     lines += [f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
@@ -87,7 +88,8 @@ def _environment(table: Table, words: str, label: str, rows: Sequence[str], rema
 
 
 def escape(text: str) -> str:
-    """Text with the characters that mean something to LaTeX spelt out."""
+    """Text with the characters that mean something to LaTeX spelt out, on one line."""
+    text = one_line(text)
     found, place = [], 0
     while place < len(text):
         pair = text[place : place + 2]

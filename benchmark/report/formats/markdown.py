@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tabulate import tabulate
@@ -14,8 +15,8 @@ from benchmark.stats.ranks import Ranking
 
 def render(table: Table) -> str:
     """A table, its counterpart in the publication, the difference, notes, and what is missing."""
-    headings = [heading(column, table.modalities) for column in table.columns]
-    parts = [f"## {table.title}", caption(table)]
+    headings = [plain(heading(column, table.modalities)) for column in table.columns]
+    parts = [f"## {plain(table.title)}", plain(caption(table))]
     if any(row.line.record for row in table.rows):
         rows = [
             [_label(row), *(number(row.cells[c]) for c in table.columns)]
@@ -26,12 +27,12 @@ def render(table: Table) -> str:
         parts += [grid(["", *headings], rows), "Best per column in bold, second underlined."]
     published = [row for row in table.rows if row.line.published]
     if published:
-        rows = [[row.line.label, *(_printed(row, c) for c in table.columns)] for row in published]
+        rows = [[_label(row), *(_printed(row, c) for c in table.columns)] for row in published]
         parts += ["### Published", grid(["", *headings], rows)]
     parts += _comparison(table, published, headings)
-    parts += [f"- {note}" for note in notes(table)]
+    parts += [f"- {plain(note)}" for note in notes(table)]
     if table.missing:
-        lines = [[line.label, line.reason, f"`{line.command}`"] for line in table.missing]
+        lines = [[plain(line.label), plain(line.reason), code(line.command)] for line in table.missing]
         parts += ["### Missing", grid(["", "why", "what computes it"], lines)]
     return "\n\n".join(parts) + "\n"
 
@@ -40,10 +41,10 @@ def significance(found: Sequence[AgainstBest], order: Ranking | None) -> str:
     """Differences between methods that are more than chance, and average ranks."""
     parts = ["## Significance"] if found or order else []
     for each in found:
-        best = each.comparisons[0].a
+        best, dataset = plain(each.comparisons[0].a), plain(each.dataset)
         rows = [
             [
-                one.b,
+                plain(one.b),
                 f"{one.difference:+.3f}",
                 f"{one.low:+.3f} to {one.high:+.3f}",
                 small(one.p_holm),
@@ -51,12 +52,18 @@ def significance(found: Sequence[AgainstBest], order: Ranking | None) -> str:
             ]
             for one in each.comparisons
         ]
-        head = [f"{best} minus", "difference", "95 % bootstrap interval", "p (Wilcoxon, Holm)", "queries"]
-        parts += [f"{each.dataset}: the best average against every other, paired over the queries of all "
+        head = [
+            f"{best} minus",
+            "difference",
+            "95 % bootstrap interval",
+            "p (Wilcoxon, Holm)",
+            "queries",
+        ]
+        parts += [f"{dataset}: the best average against every other, paired over the queries of all "
                   "directions (mean over seeds per query).", grid(head, rows)]  # fmt: skip
     if order is not None:
-        rows = [[name, f"{rank:.2f}"] for name, rank in zip(order.methods, order.average, strict=True)]
-        joined = "; ".join(", ".join(group) for group in order.groups) or "none"
+        rows = [[plain(name), f"{rank:.2f}"] for name, rank in zip(order.methods, order.average, strict=True)]
+        joined = plain("; ".join(", ".join(group) for group in order.groups)) or "none"
         parts += [
             f"Average ranks over {order.blocks} directions (1 is best); Friedman p = {order.p:.2g}, Nemenyi "
             f"critical difference {order.critical_difference:.2f} at {order.alpha}. Directions of one "
@@ -65,6 +72,25 @@ def significance(found: Sequence[AgainstBest], order: Ranking | None) -> str:
             f"Not significantly different: {joined}.",
         ]
     return "\n\n".join(parts) + "\n" if parts else ""
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and other control characters."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
+def plain(text: str) -> str:
+    """Text that stays text, on one line: no tags, no links, no cells of its own, no code."""
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", one_line(text))
+    return re.sub(r"[\\|`]", r"\\\g<0>", text).replace("](", "]\\(")
+
+
+def code(text: str) -> str:
+    """Text as code in a cell, between more backticks than it has in a row."""
+    text = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
 
 
 def small(p: float | None) -> str:
@@ -101,7 +127,7 @@ def grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _label(row: Row) -> str:
-    return row.line.label
+    return plain(row.line.label)
 
 
 def _printed(row: Row, column: str) -> str:
@@ -114,10 +140,10 @@ def _comparison(table: Table, published: Sequence[Row], headings: Sequence[str])
     if not both:
         return []
     if table.comparable:
-        return [f"Not comparable with the published numbers: {table.comparable}."]
+        return [f"Not comparable with the published numbers: {plain(table.comparable)}."]
     rows = [
         [
-            row.line.label,
+            _label(row),
             *("-" if (d := row.cells[c].difference) is None else f"{d:+.3f}" for c in table.columns),
             verdict.verdict if (verdict := row.cells[AVERAGE].verdict) else "-",
         ]

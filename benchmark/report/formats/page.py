@@ -259,7 +259,8 @@ def _run(run: StoredRun) -> dict[str, Any]:
     ]
     curves = []
     for phase, quantities in record.history.items():
-        chosen = {name: quantities[name] for name in CURVES if name in quantities}
+        known = quantities if isinstance(quantities, Mapping) else {}
+        chosen = {name: known[name] for name in CURVES if drawing.is_curve(known.get(name))}
         if chosen:
             curves.append({"label": phase, "svg": _svg(drawing.training_curve(chosen))})
     return {

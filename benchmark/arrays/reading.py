@@ -10,20 +10,20 @@ from 0), ``X[0:100]`` (rows), ``X[2][0:100]`` (both).
 from __future__ import annotations
 
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmark.arrays import hdf5, mat5
+from benchmark.arrays.hdf5 import Value
+from benchmark.disk import check_regular
 from benchmark.errors import DataError
 
-Value = NDArray[Any] | list[Any]
-"""An array, or a cell array as a list of values."""
+LARGEST = 1 << 36
+"""Bytes of a file, packed or not."""
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 OTHER = {
@@ -33,27 +33,6 @@ OTHER = {
     b"\x80": "a Python pickle, which could run code when opened; convert it to .npz first",
     b"<": "a web page or XML, probably an error page saved by a download",
 }
-# What scipy, h5py, zipfile and numpy raise on damaged files (none of them has one class for it).
-DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NameError,
-    NotImplementedError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    UnicodeError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)
-
-
 NAMES = {
     "mat5": "a MATLAB v5 file",
     "mat73": "a MATLAB v7.3 file",
@@ -79,6 +58,7 @@ def file_format(path: Path) -> str:
 
 def _file_format(path: Path) -> str:
     try:
+        check_regular(path, LARGEST)
         with path.open("rb") as stream:
             head = stream.read(4096)
     except OSError as error:
@@ -154,8 +134,8 @@ class Arrays:
             raise
         except ImportError:
             raise DataError(f"{self.path}: reading HDF5 needs the package h5py: pip install h5py") from None
-        except DAMAGED as error:
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
+        except Exception as error:  # noqa: BLE001 - on damaged bytes they raise whatever there is
+            what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             variable = f" ({args[0]})" if args else ""
             raise DataError(f"{self.path}: truncated or damaged{variable}; get it again [{what}]") from None
 
@@ -163,10 +143,11 @@ class Arrays:
         if self.format == "mat5":
             from scipy.io import whosmat
 
+            mat5.check(self.path)
             return {name: tuple(map(int, shape)) for name, shape, _ in whosmat(self.path)}
         if self.format == "npz":
             return _npz_shapes(self.path)
-        return _hdf5_shapes(self.path, reverse=self.format == "mat73")
+        return hdf5.shapes(self.path, reverse=self.format == "mat73")
 
     def _read(self, name: str) -> Value:
         if self.format == "mat5":
@@ -176,7 +157,7 @@ class Arrays:
         if self.format == "npz":
             with np.load(self.path, allow_pickle=False) as file:
                 return np.asarray(file[name])
-        return _read_hdf5(self.path, name, matlab=self.format == "mat73")
+        return hdf5.read(self.path, name, matlab=self.format == "mat73")
 
 
 class Folder(Arrays):
@@ -229,63 +210,10 @@ def _npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 if version >= (2, 0):
                     read = np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(member)
+            if not all(0 <= extent < 1 << 48 for extent in shape):
+                raise ValueError(f"{name} announces an impossible shape")
             if dtype.hasobject:
                 reason = "holds Python objects, which could run code when opened; save plain arrays"
                 raise DataError(f"{path}: {name[:-4]} {reason}")
             shapes[name[:-4]] = shape
     return shapes
-
-
-def _hdf5_shapes(path: Path, *, reverse: bool) -> dict[str, tuple[int, ...]]:
-    import h5py
-
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def visit(name: str, item: Any) -> None:
-        sparse = isinstance(item, h5py.Group) and "MATLAB_sparse" in item.attrs
-        inside = (
-            name.startswith("#") or name.rpartition("/")[0] in shapes
-        )  # references; parts of a sparse one
-        if inside or not (sparse or isinstance(item, h5py.Dataset)):
-            return
-        if sparse:
-            columns = len(item["jc"]) - 1
-            shapes[name] = (int(item.attrs["MATLAB_sparse"]), columns)
-        else:
-            shapes[name] = item.shape[::-1] if reverse else item.shape
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return shapes
-
-
-def _read_hdf5(path: Path, name: str, *, matlab: bool) -> Value:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return _hdf5_value(file, file[name], matlab=matlab)
-
-
-def _hdf5_value(file: Any, item: Any, *, matlab: bool) -> Value:
-    import h5py
-
-    if isinstance(item, h5py.Group):
-        if "MATLAB_sparse" not in item.attrs:
-            raise DataError(f"{file.filename}: {item.name} is a MATLAB struct; save its fields as variables")
-        from scipy.sparse import csc_array
-
-        shape = (int(item.attrs["MATLAB_sparse"]), len(item["jc"]) - 1)
-        parts = (item["data"][()], item["ir"][()], item["jc"][()]) if "data" in item else None
-        return csc_array(parts, shape).toarray() if parts else np.zeros(shape)
-    value = np.asarray(item[()])
-    if item.attrs.get("MATLAB_empty", 0):  # an empty array is stored as its shape
-        return np.zeros(tuple(map(int, value.ravel())))
-    if h5py.check_ref_dtype(item.dtype) is not None:  # a cell array, stored in MATLAB's column order
-        return [_hdf5_value(file, file[reference], matlab=matlab) for reference in value.ravel()]
-    kind = item.attrs.get("MATLAB_class", b"")
-    if kind == b"char":
-        rows = np.atleast_2d(value.T)
-        return np.array(["".join(map(chr, row)) for row in rows])
-    if h5py.check_string_dtype(item.dtype) is not None:
-        return np.asarray(item.asstr()[()], dtype=str)
-    return value.T if matlab else value
