@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # for type checkers: the names of the table below, as a test 
     from benchmark.core.data import Split as Split
     from benchmark.core.dataset import DataRequest as DataRequest
     from benchmark.core.dataset import Dataset as Dataset
-    from benchmark.core.dataset import Located as Located
+    from benchmark.core.dataset import Location as Location
     from benchmark.core.method import FitLog as FitLog
     from benchmark.core.method import Method as Method
     from benchmark.core.method import Retriever as Retriever
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # for type checkers: the names of the table below, as a test 
 _HOMES = {
     "core.config": ("Config",),
     "core.data": ("Item", "Modality", "MultimodalData", "Split"),
-    "core.dataset": ("DataRequest", "Dataset", "Located"),
+    "core.dataset": ("DataRequest", "Dataset", "Location"),
     "core.method": ("FitLog", "Method", "Retriever", "RunContext", "derive_seed"),
     "core.registry": ("dataset", "method"),
     "core.validate": ("validate",),

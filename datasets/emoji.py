@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.core.data import Item, Modality, MultimodalData, Split
-from benchmark.core.dataset import DataRequest, Dataset, Located
+from benchmark.core.dataset import DataRequest, Dataset, Location
 from benchmark.core.registry import dataset
 from benchmark.core.validate import validate
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
@@ -71,7 +71,7 @@ class _Emoji(Dataset):
     def __init__(self, folder: Path = FOLDER) -> None:
         self.folder = folder
 
-    def locate(self, request: DataRequest) -> Located:
+    def locate(self, request: DataRequest) -> Location:
         """The files beside this module; there is nothing to search, fetch or generate."""
         for name in request.options:
             raise UnknownNameError(f"option of dataset {self.info.id}", name, [])
@@ -87,9 +87,9 @@ class _Emoji(Dataset):
             if not file.is_file():
                 raise MissingDataError(f"{self.info.id}: {file} is missing; restore it from the repository")
         facts = f"{self.info.id} loader {self.info.version} split {split}"
-        return Located("official", files, f"{facts}|{identity(files)}", request)
+        return Location("official", files, f"{facts}|{identity(files)}", request)
 
-    def load(self, located: Located) -> MultimodalData:
+    def load(self, located: Location) -> MultimodalData:
         """Read both files, compare them with the published ones, and cut the split."""
         table_file, features_file = located.files
         table = read_table(table_file)

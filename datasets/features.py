@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 
 from benchmark.arrays import Arrays, open_arrays
 from benchmark.core.data import Modality, MultimodalData, Split
-from benchmark.core.dataset import DataRequest, Dataset, Located
+from benchmark.core.dataset import DataRequest, Dataset, Location
 from benchmark.core.registry import dataset
 from benchmark.core.toml import read_toml
 from benchmark.core.validate import check_names, validate
@@ -93,7 +93,7 @@ class Description:
 class Features(Dataset):
     """Features described by a TOML file, see the module's text."""
 
-    def locate(self, request: DataRequest) -> Located:
+    def locate(self, request: DataRequest) -> Location:
         """The described file; its name and place come from the description."""
         if request.description is None:
             raise DataError("features: give a description, --dataset path/to/description.toml")
@@ -107,9 +107,9 @@ class Features(Dataset):
         if not description.file.is_file():
             raise MissingDataError(f"{description.path}: file {description.file} does not exist")
         files = (description.path, description.file)
-        return Located("user", files, f"features loader {self.info.version}|{identity(files)}", request)
+        return Location("user", files, f"features loader {self.info.version}|{identity(files)}", request)
 
-    def load(self, located: Located) -> MultimodalData:
+    def load(self, located: Location) -> MultimodalData:
         """Read, number the classes, hold out validation rows if asked to, and check."""
         description = read_description(located.files[0])
         data = _Reader(description, open_arrays(description.file)).data()

@@ -162,6 +162,6 @@ def mean_map(model: LinearRetriever, val: Split, device: torch.device) -> float:
     scores = [
         each.mean("map@all")
         for a, b in combinations(val.names, 2)
-        for each in evaluate(embedded[a], labels[a], embedded[b], labels[b], measures=("map@all",))
+        for each in evaluate(embedded[a], labels[a], embedded[b], labels[b], metrics=("map@all",))
     ]
     return sum(scores) / len(scores)

@@ -1,4 +1,4 @@
-"""The stored metric vectors, for the tests of the measures."""
+"""The stored metric vectors, for the tests of the metrics."""
 
 from pathlib import Path
 

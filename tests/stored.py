@@ -10,7 +10,7 @@ from benchmark.records.document import CHECKSUM, SCHEMA, sealed
 from benchmark.records.record import RunRecord
 
 WAYS = ("image->text", "text->image")
-MEASURES = ("map@all", "map@50")
+METRICS = ("map@all", "map@50")
 
 
 def make_document(name="a", *, method="toy", dataset="blobs", results=None, queries=5, **changes):
@@ -19,13 +19,13 @@ def make_document(name="a", *, method="toy", dataset="blobs", results=None, quer
     Args:
         name: The key is its hash.
         method, dataset: Ids.
-        results: Per measure and direction one number per seed.
+        results: Per metric and direction one number per seed.
         queries: Of every direction.
         changes: Replace entries by dotted path.
     """
-    results = results or {measure: {way: [0.5, 0.4] for way in WAYS} for measure in MEASURES}
-    ways = list(results["map@all"])
-    names = list(dict.fromkeys(way.partition("->")[0] for way in ways))
+    results = results or {metric: {direction: [0.5, 0.4] for direction in WAYS} for metric in METRICS}
+    directions = list(results["map@all"])
+    names = list(dict.fromkeys(direction.partition("->")[0] for direction in directions))
     fingerprint = hashlib.sha256(dataset.encode()).hexdigest()
     document = {
         "key": hashlib.sha256(name.encode()).hexdigest(),
@@ -50,15 +50,15 @@ def make_document(name="a", *, method="toy", dataset="blobs", results=None, quer
             "modalities": names,
         },
         "profile": "paper",
-        "seeds": list(range(1, len(results["map@all"][ways[0]]) + 1)),
+        "seeds": list(range(1, len(results["map@all"][directions[0]]) + 1)),
         "precision": "fp32",
         "scaling": "raw",
         "modalities": names,
         "rows": {"train": {"image": 10, "text": 10}},
         "results": results,
-        "averages": {m: np.mean(list(results[m].values()), axis=0).tolist() for m in MEASURES},
-        "chance": dict.fromkeys(ways, 0.1),
-        "sizes": {way: {"queries": queries, "database": 7} for way in ways},
+        "averages": {m: np.mean(list(results[m].values()), axis=0).tolist() for m in METRICS},
+        "chance": dict.fromkeys(directions, 0.1),
+        "sizes": {direction: {"queries": queries, "database": 7} for direction in directions},
         "device": {"type": "cpu", "name": "cpu", "threads": 1},
         "versions": {"python": "3.11", "torch": "2", "suite": "0.1.0", "commit": "c" * 40},
         "timings": {"fit": 1.0, "total": 1.5},
@@ -89,12 +89,12 @@ def make_run(name="a", *, seeds=(1, 2), queries=5, shift=0.0, **changes):
     """A sound document and its arrays."""
     rng = np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
     arrays = {
-        f"ap/{measure}/{way}": (rng.uniform(0, 0.9, (len(seeds), queries)) + shift).astype(np.float32)
-        for measure in MEASURES
-        for way in WAYS
+        f"ap/{metric}/{direction}": (rng.uniform(0, 0.9, (len(seeds), queries)) + shift).astype(np.float32)
+        for metric in METRICS
+        for direction in WAYS
     }
     results = {
-        m: {w: arrays[f"ap/{m}/{w}"].mean(axis=1, dtype=np.float64).tolist() for w in WAYS} for m in MEASURES
+        m: {w: arrays[f"ap/{m}/{w}"].mean(axis=1, dtype=np.float64).tolist() for w in WAYS} for m in METRICS
     }
     seeds = {"seeds": list(seeds)}
     return make_document(name, results=results, queries=queries, **(seeds | changes)), arrays

@@ -65,7 +65,7 @@ def test_type_checkers_read_the_same_names_from_the_same_modules():
 
 def test_the_names_the_guides_promise_are_there():
     method = {"Config", "FitLog", "Method", "Retriever", "RunContext", "derive_seed", "method"}
-    dataset = {"Dataset", "Located", "Modality", "MultimodalData", "Split", "dataset", "validate"}
+    dataset = {"Dataset", "Location", "Modality", "MultimodalData", "Split", "dataset", "validate"}
     training = {"Adam", "SGD", "Objective", "Phase", "Select", "RowSampler", "TupleSampler"}
     assert method | dataset <= set(benchmark.__all__)
     assert training | {"Batch", "Model", "train_phase", "build_replicas"} <= set(benchmark.training.__all__)

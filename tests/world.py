@@ -110,7 +110,7 @@ import numpy as np
 
 from benchmark.core.data import Modality, MultimodalData, Split
 from benchmark.core.validate import validate
-from benchmark.core.dataset import Dataset, Located
+from benchmark.core.dataset import Dataset, Location
 from benchmark.errors import DataError, MissingDataError
 from benchmark.core.registry import dataset
 
@@ -127,8 +127,8 @@ class Blobs(Dataset):
         if request.source == "official" and not files:
             raise MissingDataError("blobs: no blobs.txt; put it into --data-root")
         if files and request.source != "standin":
-            return Located("official", (files[0],), f"{files[0]}|{files[0].stat().st_mtime_ns}", request)
-        return Located("standin", (), "blobs-1", request)
+            return Location("official", (files[0],), f"{files[0]}|{files[0].stat().st_mtime_ns}", request)
+        return Location("standin", (), "blobs-1", request)
 
     def load(self, located):
         seed = int(located.files[0].read_text()) if located.files else 0
@@ -151,7 +151,7 @@ import numpy as np
 
 from benchmark.core.data import Item, Modality, MultimodalData, Split
 from benchmark.core.validate import validate
-from benchmark.core.dataset import Dataset, Located
+from benchmark.core.dataset import Dataset, Location
 from benchmark.errors import DataError
 from benchmark.core.registry import dataset
 
@@ -166,7 +166,7 @@ class Fruits(Dataset):
     def locate(self, request):
         if request.split not in ("", *self.info.splits):
             raise DataError(f"fruits has no split {request.split!r}")
-        return Located("official", (), f"fruits {request.split or 0}", request)
+        return Location("official", (), f"fruits {request.split or 0}", request)
 
     def load(self, located):
         rng = np.random.default_rng(0)

@@ -32,15 +32,13 @@ def doctor(request: DataRequest, results: Results = None, as_json: AsJson = Fals
 
 def score(
     files: Annotated[list[Path], typer.Argument(help=".mat or .npz files with embeddings and labels.")],
-    measure: Annotated[
-        list[str] | None, typer.Option(help="map@all, map@K or map_min@K; repeatable.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="map@all, map@K or map_min@K; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score embeddings from any source."""
     from benchmark.evaluation.files import score_files
 
-    emit(score_files(files, tuple(measure or ("map@all", "map@50"))), as_json)
+    emit(score_files(files, tuple(metric or ("map@all", "map@50"))), as_json)
 
 
 def check(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmark.contract.result import CheckResult, check, demand
 from benchmark.core.data import Modality, MultimodalData, Split
-from benchmark.core.dataset import DataRequest, Dataset, Located
+from benchmark.core.dataset import DataRequest, Dataset, Location
 from benchmark.core.info import DatasetInfo
 from benchmark.core.registry import Entry
 from benchmark.core.validate import validate
@@ -42,7 +42,7 @@ def check_dataset(subject: Entry | type[Dataset]) -> list[CheckResult]:
         return results
     dataset = cls()
     results.append(check("refuses what it does not have", lambda: _refuses(dataset)))
-    found: list[Located] = []
+    found: list[Location] = []
 
     def locate() -> str:
         try:
@@ -105,7 +105,7 @@ def _refuses(dataset: Dataset) -> str:
     return ", ".join(wrong)
 
 
-def _small(dataset: Dataset, located: Located) -> Located:
+def _small(dataset: Dataset, located: Location) -> Location:
     if located.source != "standin":
         return located
     try:
@@ -114,7 +114,7 @@ def _small(dataset: Dataset, located: Located) -> Located:
         return located
 
 
-def _locates(dataset: Dataset, first: Located) -> str:
+def _locates(dataset: Dataset, first: Location) -> str:
     start = time.perf_counter()
     again = dataset.locate(first.request)
     seconds = time.perf_counter() - start
@@ -137,7 +137,7 @@ def _locates(dataset: Dataset, first: Located) -> str:
     return f"{first.source}, {len(first.files)} files, {seconds * 1000:.0f} ms"
 
 
-def _as_described(info: DatasetInfo, located: Located, data: MultimodalData) -> str:
+def _as_described(info: DatasetInfo, located: Location, data: MultimodalData) -> str:
     facts: list[tuple[str, Any, Any]] = [
         ("source", data.source, located.source),
         ("label form", data.label_form, info.label_form if located.source != "user" else data.label_form),

@@ -75,7 +75,7 @@ class DataRequest:
 
 
 @dataclass(frozen=True)
-class Located:
+class Location:
     """Where the data of a request will come from, found without reading them.
 
     Attributes:
@@ -99,7 +99,7 @@ class Dataset(ABC):
     info: ClassVar[DatasetInfo]
 
     @abstractmethod
-    def locate(self, request: DataRequest) -> Located:
+    def locate(self, request: DataRequest) -> Location:
         """Decide where the data come from. Fast: no feature file is read.
 
         Raises:
@@ -108,7 +108,7 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def load(self, located: Located) -> MultimodalData:
+    def load(self, located: Location) -> MultimodalData:
         """Read or generate the data and check them.
 
         Raises:

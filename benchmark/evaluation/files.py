@@ -153,26 +153,26 @@ def read_named(argument: str | Path) -> list[Embeddings]:
 
 
 def score_files(
-    paths: Sequence[str | Path], measures: Sequence[str] = ("map@all", "map@50")
+    paths: Sequence[str | Path], metrics: Sequence[str] = ("map@all", "map@50")
 ) -> dict[str, Any]:
     """Score every ordered pair of modalities in these files.
 
     Args:
         paths: Files, or ``name=file``.
-        measures: Measure names, see ``benchmark.evaluation.metrics``.
+        metrics: Metric names, see ``benchmark.evaluation.metrics``.
 
     Returns:
-        JSON-able: ``metric_version``, ``measures``, ``modalities`` (name, file, rows, columns, label_form),
-        ``directions`` (query, database, queries, items, every measure, chance, ties), ``average`` of every
-        measure over the directions, and ``warnings``.
+        JSON-able: ``metric_version``, ``metrics``, ``modalities`` (name, file, rows, columns, label_form),
+        ``directions`` (query, database, queries, items, every metric, chance, ties), ``average`` of every
+        metric over the directions, and ``warnings``.
 
     Raises:
-        BenchmarkError: A file or measure that cannot be used, fewer than two modalities, two of one name, or
+        BenchmarkError: A file or metric that cannot be used, fewer than two modalities, two of one name, or
             modalities that cannot be compared.
     """
-    from benchmark.evaluation.metrics import METRIC_VERSION, parse_measure
+    from benchmark.evaluation.metrics import METRIC_VERSION, parse_metric
 
-    names = list(dict.fromkeys(parse_measure(name).name for name in measures))
+    names = list(dict.fromkeys(parse_metric(name).name for name in metrics))
     modalities = [modality for argument in paths for modality in read_named(argument)]
     _check_set(modalities)
     directions: list[dict[str, Any]] = []
@@ -184,7 +184,7 @@ def score_files(
             warnings += warning
     return {
         "metric_version": METRIC_VERSION,
-        "measures": names,
+        "metrics": names,
         "modalities": [_described(modality) for modality in modalities],
         "directions": directions,
         "average": {name: float(np.mean([row[name] for row in directions])) for name in names},
@@ -228,7 +228,7 @@ def _class_warning(first: Embeddings, second: Embeddings) -> list[str]:
 
 
 def _score_pair(
-    first: Embeddings, second: Embeddings, measures: Sequence[str]
+    first: Embeddings, second: Embeddings, metrics: Sequence[str]
 ) -> list[tuple[dict[str, Any], list[str]]]:
     from benchmark.evaluation.metrics import evaluate
 
@@ -243,7 +243,7 @@ def _score_pair(
         tensor(labels[0]),
         tensor(second.embeddings),
         tensor(labels[1]),
-        measures=measures,
+        metrics=metrics,
     )
     rows = []
     for scores, query, database in zip(both, (first, second), (second, first), strict=True):
@@ -252,7 +252,7 @@ def _score_pair(
             "database": database.name,
             "queries": scores.queries,
             "items": scores.database,
-            **{name: scores.mean(name) for name in measures},
+            **{name: scores.mean(name) for name in metrics},
             "chance": scores.chance,
             "ties": scores.ties,
         }

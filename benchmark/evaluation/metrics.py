@@ -1,4 +1,4 @@
-"""Retrieval measures: average precision by any common definition, and precision-recall curves.
+"""Retrieval metrics: average precision by any common definition, and precision-recall curves.
 
 Average precision at k has several definitions in use that differ widely on the same scores:
 
@@ -32,8 +32,8 @@ Empty = Literal["zero", "skip"]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A parsed measure name; ``k`` is ``None`` for the whole database."""
+class Metric:
+    """A parsed metric name; ``k`` is ``None`` for the whole database."""
 
     name: str
     k: int | None
@@ -49,7 +49,7 @@ class Measure:
         return total / count.clamp(min=1)
 
 
-def parse_measure(name: str) -> Measure:
+def parse_metric(name: str) -> Metric:
     """Read ``map@all``, ``map@K`` or ``map_min@K``.
 
     Raises:
@@ -58,9 +58,9 @@ def parse_measure(name: str) -> Measure:
     match = re.fullmatch(r"(map|map_min)@(all|[1-9][0-9]*)", name)
     if match is None:
         raise BenchmarkError(
-            f"unknown measure {name!r}: use map@all, map@K or map_min@K with a whole number K, as in map@50"
+            f"unknown metric {name!r}: use map@all, map@K or map_min@K with a whole number K, as in map@50"
         )
-    return Measure(name, None if match[2] == "all" else int(match[2]), match[1] == "map_min")
+    return Metric(name, None if match[2] == "all" else int(match[2]), match[1] == "map_min")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class DirectionScores:
     """How well one modality retrieves from another.
 
     Attributes:
-        ap: Measure name -> ``(n_q,)`` float32 on the CPU, average precision of every query.
+        ap: Metric name -> ``(n_q,)`` float32 on the CPU, average precision of every query.
         ties: Share of queries with a relevant item whose score another item has too.
         queries: Number of queries.
         database: Number of database items.
@@ -89,16 +89,16 @@ class DirectionScores:
     first_scores: Tensor
     precision: Tensor
 
-    def mean(self, measure: str, empty: Empty = "zero") -> float:
+    def mean(self, metric: str, empty: Empty = "zero") -> float:
         """Mean over the queries.
 
         Args:
-            measure: One of the measures that were computed.
+            metric: One of the metrics that were computed.
             empty: ``zero``: a query that finds no relevant item within k counts 0. ``skip``: it does not
                 count (the multi-label evaluation of the public DRCL code; that code also cuts its "all" at
                 the number of *queries*, which is ``map@K`` with that K).
         """
-        values = self.ap[measure].double()
+        values = self.ap[metric].double()
         if _check_empty(empty) == "skip":
             values = values[values > 0]
         return float(values.mean()) if len(values) else 0.0
@@ -119,7 +119,7 @@ def evaluate(
     b: Tensor | None,
     labels_b: Tensor,
     *,
-    measures: Sequence[str] = ("map@all", "map@50"),
+    metrics: Sequence[str] = ("map@all", "map@50"),
     similarity: Similarity | None = None,
     exclude: Tensor | None = None,
     top: int = 0,
@@ -134,7 +134,7 @@ def evaluate(
         labels_a: ``(n_a,)`` int64 class numbers, or ``(n_a, C)`` multi-hot rows.
         b: ``(n_b, d)`` embeddings.
         labels_b: ``(n_b,)`` or ``(n_b, C)``, as ``labels_a``.
-        measures: Measure names.
+        metrics: Metric names.
         similarity: ``(n_a, n_b)`` scores, or a function from a slice of rows of ``a`` to their ``(len, n_b)``
             scores; higher is more similar.
         exclude: ``(n_a,)`` int64, per row of ``a`` the row of ``b`` that is left out of the database, in both
@@ -144,9 +144,9 @@ def evaluate(
         device: Where to compute; by default where the embeddings are.
 
     Raises:
-        BenchmarkError: An unknown measure, shapes that do not fit together, or values that are not finite.
+        BenchmarkError: An unknown metric, shapes that do not fit together, or values that are not finite.
     """
-    parsed = [parse_measure(name) for name in measures]
+    parsed = [parse_metric(name) for name in metrics]
     pair = compare(
         a, labels_a, b, labels_b, similarity=similarity, exclude=exclude, budget=budget, device=device
     )
@@ -159,19 +159,19 @@ def evaluate_one(
     database: Tensor | None,
     database_labels: Tensor,
     *,
-    measures: Sequence[str] = ("map@all", "map@50"),
+    metrics: Sequence[str] = ("map@all", "map@50"),
     top: int = 0,
     **options: Any,
 ) -> DirectionScores:
     """Score one direction only, for methods whose similarity is not symmetric; options as in ``evaluate``."""
-    parsed = [parse_measure(name) for name in measures]
+    parsed = [parse_metric(name) for name in metrics]
     return _score(compare(query, query_labels, database, database_labels, **options), 0, parsed, top)
 
 
-def _score(pair: Comparison, side: int, measures: Sequence[Measure], top: int) -> DirectionScores:
+def _score(pair: Comparison, side: int, metrics: Sequence[Metric], top: int) -> DirectionScores:
     database = pair.size(1 - side)
     first: list[tuple[Tensor, Tensor]] = []
-    parts: dict[str, list[Tensor]] = {measure.name: [] for measure in measures}
+    parts: dict[str, list[Tensor]] = {metric.name: [] for metric in metrics}
     ties, chance = 0, 0.0
     precision = torch.zeros(RECALL_LEVELS, dtype=torch.float64, device=pair.device)
     for block in pair.ranks(side, top):
@@ -179,8 +179,8 @@ def _score(pair: Comparison, side: int, measures: Sequence[Measure], top: int) -
         first.append((block.first.to("cpu", torch.int32), block.first_scores.cpu()))
         ties += int(block.tied.sum())
         chance += float(expected_random_ap(block.relevant, block.database).sum())
-        for measure in measures:
-            parts[measure.name].append(measure(block.ranks, block.relevant, database).float().cpu())
+        for metric in metrics:
+            parts[metric.name].append(metric(block.ranks, block.relevant, database).float().cpu())
     queries = pair.size(side)
     ap = {name: torch.cat(values) for name, values in parts.items()}
     rows, scores = (torch.cat(part) for part in zip(*first, strict=True))

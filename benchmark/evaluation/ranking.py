@@ -1,6 +1,6 @@
-"""Ranks of the relevant items: the part every retrieval measure shares.
+"""Ranks of the relevant items: the part every retrieval metric shares.
 
-A measure needs no ordered list of items, only the ranks at which relevant items stand. Those follow from a
+A metric needs no ordered list of items, only the ranks at which relevant items stand. Those follow from a
 sort of score *values* and a binary search of the relevant scores in it, which costs a fraction of an argsort.
 
 Scores are compared in float32. Equal scores are ordered by the database position after a permutation that

@@ -19,7 +19,7 @@ from benchmark.core.pairing import partners
 from benchmark.errors import TrainingError, UnsupportedError
 from benchmark.evaluation.metrics import TIE_LIMIT, DirectionScores, evaluate, evaluate_one
 
-MEASURES = ("map@all", "map@50")
+METRICS = ("map@all", "map@50")
 TOP = 20
 """Ranks stored for every query."""
 CHUNK = 8192
@@ -66,11 +66,11 @@ def score(
     features = {modality.name: run.tensor(modality.features) for modality in test}
     labels = {modality.name: torch.as_tensor(modality.labels).to(run.device) for modality in test}
     options: dict[str, dict[str, Any]] = {}
-    for way in directions(test.names):
-        options[way] = {"measures": MEASURES, "top": TOP}
+    for direction in directions(test.names):
+        options[direction] = {"metrics": METRICS, "top": TOP}
         if own:
-            options[way]["exclude"] = torch.as_tensor(own[way]).to(run.device)
-    scores: Scores = {way: [] for way in options}
+            options[direction]["exclude"] = torch.as_tensor(own[direction]).to(run.device)
+    scores: Scores = {direction: [] for direction in options}
     for seed, model in zip(run.seeds, retrievers, strict=True):
         embedded: dict[str, Tensor] = {}
         for a, b in combinations(test.names, 2):
@@ -110,11 +110,11 @@ def directions(names: Sequence[str]) -> list[str]:
 
 def tie_warnings(scores: Scores) -> list[str]:
     """One line if in some direction so many queries have ties that the order of equal scores matters."""
-    most = {way: max(one.ties for one in each) for way, each in scores.items()}
-    ties = {way: share for way, share in most.items() if share > TIE_LIMIT}
+    most = {direction: max(one.ties for one in each) for direction, each in scores.items()}
+    ties = {direction: share for direction, share in most.items() if share > TIE_LIMIT}
     if not ties:
         return []
-    worst = max(ties, key=lambda way: ties[way])
+    worst = max(ties, key=lambda direction: ties[direction])
     return [
         f"ties: in {len(ties)} of {len(scores)} directions more than {TIE_LIMIT:.0%} of the queries have a "
         f"relevant item whose score another item has too (most in {worst}: {ties[worst]:.1%}); equal scores "
@@ -140,16 +140,16 @@ def embed(model: Retriever, name: str, features: Tensor, seed: int) -> Tensor:
 
 
 def results(scores: Scores) -> dict[str, Any]:
-    """The numbers of a record, per measure, direction and seed."""
+    """The numbers of a record, per metric, direction and seed."""
     table = {
-        measure: {direction: [one.mean(measure) for one in each] for direction, each in scores.items()}
-        for measure in MEASURES
+        metric: {direction: [one.mean(metric) for one in each] for direction, each in scores.items()}
+        for metric in METRICS
     }
     return {
         "results": table,
         "averages": {
-            measure: [sum(column) / len(column) for column in zip(*rows.values(), strict=True)]
-            for measure, rows in table.items()
+            metric: [sum(column) / len(column) for column in zip(*rows.values(), strict=True)]
+            for metric, rows in table.items()
         },
         "chance": {direction: each[0].chance for direction, each in scores.items()},
         "ties": {direction: [one.ties for one in each] for direction, each in scores.items()},

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.core.data import Item, MultimodalData
-from benchmark.core.dataset import DataRequest, Located, find_dataset, make_dataset
+from benchmark.core.dataset import DataRequest, Location, find_dataset, make_dataset
 from benchmark.core.pairing import partners
 from benchmark.core.registry import DATASETS
 from benchmark.errors import BenchmarkError, DataError, UnknownNameError
@@ -150,12 +150,13 @@ def answer(
     if not 1 <= top <= record.top:
         raise BenchmarkError(f"--top {top}: a run keeps the first 1 to {record.top}")
     chosen = record.seeds[0] if seed is None else seed
-    at, way = record.seeds.index(chosen), f"{query}->{database}"
+    at, direction = record.seeds.index(chosen), f"{query}->{database}"
     data = reload(run, data_root)
     sizes = {"queries": len(data.test[query]), "database": len(data.test[database])}
-    if record.sizes[way] != sizes:
+    if record.sizes[direction] != sizes:
         raise DataError(
-            f"run {run.folder.name} is not of these data: {way} has {record.sizes[way]}, not {sizes}"
+            f"run {run.folder.name} is not of these data: {direction} has {record.sizes[direction]}, "
+            f"not {sizes}"
         )
     asked, searched = Rows.of(data, query, record.dataset.split), Rows.of(data, database)
     row = asked.find(item)
@@ -164,7 +165,7 @@ def answer(
     candidates = np.ones(len(relevant), bool)
     if record.options.get("leave_own_out") and own >= 0:
         candidates[own] = False
-    names = f"top/{way}", f"top_score/{way}", f"ap/map@all/{way}"
+    names = f"top/{direction}", f"top_score/{direction}", f"ap/map@all/{direction}"
     found, scores, ap = run.arrays(*names).values()
     ranked = [(int(r), float(s)) for r, s in zip(found[at, row], scores[at, row], strict=True) if r >= 0]
     count = int((relevant & candidates).sum())
@@ -211,7 +212,7 @@ def reload(run: StoredRun, data_root: Path | None = None) -> MultimodalData:
     entry, request = find_dataset(facts.description or facts.id, request)
     dataset, files = make_dataset(entry), tuple(map(Path, facts.files))
     if files and data_root is None and all(file.is_file() for file in files):
-        located = Located(facts.source, files, f"files of run {run.folder.name}", request)
+        located = Location(facts.source, files, f"files of run {run.folder.name}", request)
     else:
         located = dataset.locate(request)
     data = dataset.load(located)

@@ -82,14 +82,14 @@ def check_arrays(run: StoredRun, limit: int | None = UNPACKED_BYTES) -> dict[str
 def _check_numbers(run: StoredRun, known: Mapping[str, npz.Header]) -> None:
     """The scores of a record must be the means of its average precisions, and its first ranks rows."""
     record = run.record
-    for way in record.directions:
-        names = {metric: f"ap/{metric}/{way}" for metric in METRICS}
-        kept = [f"top/{way}"] if f"top/{way}" in known else []
+    for direction in record.directions:
+        names = {metric: f"ap/{metric}/{direction}" for metric in METRICS}
+        kept = [f"top/{direction}"] if f"top/{direction}" in known else []
         arrays = run.arrays(*names.values(), *kept)
         for metric, name in names.items():
             means = arrays[name].mean(axis=1, dtype=np.float64)
-            near = np.allclose(means, record.values(metric, way), rtol=0, atol=1e-6)
-            _need(bool(near), f"'results.{metric}.{way}' is not the mean of its arrays")
+            near = np.allclose(means, record.values(metric, direction), rtol=0, atol=1e-6)
+            _need(bool(near), f"'results.{metric}.{direction}' is not the mean of its arrays")
 
 
 def _need(condition: bool, problem: str) -> None:

@@ -103,8 +103,8 @@ def _unlike(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
 
 def _distances(a: RunRecord, b: RunRecord) -> Iterator[float]:
     for metric in METRICS:
-        for way in a.directions:
-            pairs = zip(a.values(metric, way), b.values(metric, way), strict=True)
+        for direction in a.directions:
+            pairs = zip(a.values(metric, direction), b.values(metric, direction), strict=True)
             yield from (abs(x - y) for x, y in pairs)
 
 

@@ -220,13 +220,16 @@ def _check_scores(document: Mapping[str, Any]) -> None:
     """Metrics, directions and seeds must be the same everywhere, and every number finite."""
     seeds, names = _at(document, "seeds"), document["modalities"]
     _need(isinstance(seeds, list) and bool(seeds) and all(map(_whole, seeds)), "'seeds' is no list")
-    ways = {f"{a}->{b}" for a in names for b in names if a != b}
+    directions = {f"{a}->{b}" for a in names for b in names if a != b}
     for path in (*(f"results.{metric}" for metric in METRICS), "chance", "sizes"):
         table = _at(document, path)
-        fits = isinstance(table, dict) and set(table) == ways
-        _need(fits and bool(ways), f"{path!r} has other directions than its data")
+        fits = isinstance(table, dict) and set(table) == directions
+        _need(fits and bool(directions), f"{path!r} has other directions than its data")
     for metric in METRICS:
-        lists = {f"results.{metric}.{way}": document["results"][metric][way] for way in sorted(ways)}
+        lists = {
+            f"results.{metric}.{direction}": document["results"][metric][direction]
+            for direction in sorted(directions)
+        }
         average = _at(document, f"averages.{metric}")
         for path, values in (*lists.items(), (f"averages.{metric}", average)):
             fits = isinstance(values, list) and len(values) == len(seeds) and all(map(_number, values))

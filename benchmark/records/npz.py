@@ -108,12 +108,12 @@ def fits(name: str, header: Header, record: RunRecord) -> None:
         InvalidArraysError: It has not.
     """
     kind, _, rest = name.partition("/")
-    way = rest.removeprefix(rest.partition("/")[0] + "/") if kind == "ap" else rest
+    direction = rest.removeprefix(rest.partition("/")[0] + "/") if kind == "ap" else rest
     if kind not in ("ap", "precision", "top", "top_score"):
         return
-    if way not in record.sizes or (kind == "ap" and rest.partition("/")[0] not in METRICS):
+    if direction not in record.sizes or (kind == "ap" and rest.partition("/")[0] not in METRICS):
         raise InvalidArraysError(f"arrays.npz: {name!r} is of no metric and direction of the run")
-    seeds, queries = len(record.seeds), record.sizes[way]["queries"]
+    seeds, queries = len(record.seeds), record.sizes[direction]["queries"]
     wanted: tuple[int, ...] = (seeds, queries)
     if kind == "precision":
         wanted = (seeds, header.shape[1] if len(header.shape) == 2 else 0)
@@ -129,10 +129,10 @@ def check_rows(name: str, array: NDArray[Any], record: RunRecord) -> None:
     Raises:
         InvalidArraysError: They are not.
     """
-    kind, _, way = name.partition("/")
+    kind, _, direction = name.partition("/")
     if kind != "top" or not array.size:
         return
-    if int(array.min()) < -1 or int(array.max()) >= record.sizes[way]["database"]:
+    if int(array.min()) < -1 or int(array.max()) >= record.sizes[direction]["database"]:
         raise InvalidArraysError(f"arrays.npz: {name!r} names rows that the database does not have")
 
 

@@ -25,7 +25,7 @@ class Item:
         kind: How it is made.
         title: As in the caption.
         datasets: Dataset ids, in order.
-        measure: ``map@all`` or ``map@50``.
+        metric: ``map@all`` or ``map@50``.
         studies: Names of studies; empty for methods.
         directions: ``query->database`` of curves.
         notes: Remarks on the published numbers, a sentence each.
@@ -36,7 +36,7 @@ class Item:
     kind: Kind
     title: str
     datasets: tuple[str, ...]
-    measure: str = "map@all"
+    metric: str = "map@all"
     studies: tuple[str, ...] = ()
     directions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def _item(name: str, entry: dict[str, Any]) -> Item:
         kind=entry["kind"],
         title=entry["title"],
         datasets=tuple(entry["datasets"]),
-        measure=entry.get("measure", "map@all"),
+        metric=entry.get("metric", "map@all"),
         studies=studies,
         directions=tuple(entry.get("directions", ())),
         notes=tuple(entry.get("notes", ())),

@@ -14,7 +14,7 @@ from benchmark.records.record import RunRecord
 from benchmark.records.store import StoredRun
 from benchmark.report.catalog import methods_of
 from benchmark.report.made import Curve, Made, Options, Panel
-from benchmark.report.published import MEASURE, published_numbers
+from benchmark.report.published import METRIC, published_numbers
 from benchmark.report.study import printed, summarise
 from benchmark.report.tables import Line, build, heading
 from benchmark.runs.plan import make_plan
@@ -46,7 +46,7 @@ def title_of(registry: Registry, name: str) -> str:
 def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> None:
     """The table of every method on a dataset, added to ``made``."""
     names, tried = attempted(dataset, options, reporter)
-    judged = made.item.measure == MEASURE
+    judged = made.item.metric == METRIC
     common = common_words([each.record for each in tried.values() if each.record])
     lines = []
     for name in names:
@@ -68,7 +68,7 @@ def methods(made: Made, dataset: str, options: Options, reporter: Reporter) -> N
             f"{made.item.name}-{dataset}",
             f"{made.item.title.partition(':')[0].partition(' (')[0]}: {title_of(DATASETS, dataset)}",
             lines,
-            made.item.measure,
+            made.item.metric,
             judge=judged,
             margin=options.margin,
             notes=made.item.notes if dataset in made.item.datasets else (),
@@ -177,7 +177,7 @@ def study_figure(made: Made, dataset: str, options: Options, reporter: Reporter)
             continue
         comparable([run.record for _, run in rows])
         for family, members in _families(rows).items():
-            means = np.array([run.record.values(MEASURE) for _, run in members]).T
+            means = np.array([run.record.values(METRIC) for _, run in members]).T
             curve = Curve(title_of(METHODS, members[0][1].record.method.id), np.arange(len(members)), means)
             shown = tuple(label for label, _ in members)
             panel = Panel(

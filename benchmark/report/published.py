@@ -12,7 +12,7 @@ from benchmark.records.comparable import why_not_comparable
 from benchmark.records.record import AVERAGE, RunRecord
 
 TABLES = ("table2_map_all.csv", "table3_map_all.csv")
-MEASURE = "map@all"
+METRIC = "map@all"
 
 
 @dataclass(frozen=True)
@@ -60,5 +60,5 @@ def compare(record: RunRecord, folder: Path | None = None) -> Comparison:
         return Comparison(f"the publication has no numbers for {method} on {dataset}")
     return Comparison(
         published={name: printed[name] for name in common},
-        difference={name: record.mean(MEASURE, name) - printed[name] for name in common},
+        difference={name: record.mean(METRIC, name) - printed[name] for name in common},
     )

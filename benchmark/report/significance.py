@@ -45,15 +45,15 @@ def against_best(table: Table, runs: Mapping[str, StoredRun]) -> AgainstBest | N
     if len(found) < 2:
         return None
     comparable([run.record for run in found.values()])
-    scores = {label: queries(run, table.measure) for label, run in found.items()}
+    scores = {label: queries(run, table.metric) for label, run in found.items()}
     best = max(scores, key=lambda label: float(scores[label].mean()))
     family = compare_pairs(scores, [(best, label) for label in scores if label != best])
     return AgainstBest(table.title, str(table.facts["dataset_title"]), tuple(correct(family)))
 
 
-def queries(run: StoredRun, measure: str) -> NDArray[np.float64]:
+def queries(run: StoredRun, metric: str) -> NDArray[np.float64]:
     """Average precision of every query of every direction, ``(seeds, queries)``; every query counts alike."""
-    arrays = run.arrays(*(f"ap/{measure}/{direction}" for direction in run.record.directions))
+    arrays = run.arrays(*(f"ap/{metric}/{direction}" for direction in run.record.directions))
     return np.concatenate(list(arrays.values()), axis=1, dtype=np.float64)
 
 
@@ -74,7 +74,7 @@ def ranking(tables: Sequence[Table]) -> Ranking | None:
     for table in filled:
         records = {row.line.label: row.line.record for row in table.rows if row.line.record}
         for direction in table.columns[:-1]:
-            blocks.append([records[n].mean(table.measure, direction) for n in labels])
+            blocks.append([records[n].mean(table.metric, direction) for n in labels])
     if len(labels) < 3 or len(blocks) < 2:
         return None
     return rank_methods(labels, blocks)

@@ -13,7 +13,7 @@ from benchmark.errors import BenchmarkError
 from benchmark.records.comparable import why_not_comparable
 from benchmark.records.record import AVERAGE, RunRecord
 from benchmark.records.store import StoredRun
-from benchmark.report.published import MEASURE
+from benchmark.report.published import METRIC
 from benchmark.runs.spec import RunSpec
 from benchmark.studies.file import Study, Variant
 from benchmark.studies.study import Row
@@ -56,7 +56,7 @@ def summarise(study: Study, spec: RunSpec, rows: Sequence[Row], folder: Path | N
         "dataset": {name: first["dataset"][name] for name in ("id", "title", "source", "split")},
         **{name: first[name] for name in ("profile", "seeds", "precision", "scaling", "modalities")},
         "overrides": list(spec.overrides),
-        "measure": MEASURE,
+        "metric": METRIC,
         "chance": first["chance"],
         "rows": described,
         "orderings": [
@@ -80,8 +80,8 @@ def _row(study: Study, spec: RunSpec, row: Row, run: StoredRun, folder: Path | N
         "key": record.key,
         "stored": str(run.folder),
         "cached": row.attempt.cached,
-        "results": record.results[MEASURE],
-        "average": record.values(MEASURE),
+        "results": record.results[METRIC],
+        "average": record.values(METRIC),
         "map@50": record.values("map@50"),
         "published": {} if reason else printed(study, variant, record.dataset.id, folder),
         "not_comparable": reason,
@@ -102,8 +102,8 @@ def printed(study: Study, variant: Variant, dataset: str, folder: Path | None = 
     with (folder / about["file"]).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if all(row.get(column) == value for column, value in wanted.items()):
-                way = row[about["direction"]]
-                numbers[AVERAGE if way in AVERAGES else way] = float(row[about["value"]])
+                direction = row[about["direction"]]
+                numbers[AVERAGE if direction in AVERAGES else direction] = float(row[about["value"]])
     return numbers
 
 
@@ -111,7 +111,7 @@ def _ordering(
     pair: tuple[str, str], records: Mapping[str, RunRecord], published: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """Whether the first row is better than the second by average, seed by seed."""
-    ours = [records[label].values(MEASURE) for label in pair]
+    ours = [records[label].values(METRIC) for label in pair]
     differences = [a - b for a, b in zip(*ours, strict=True)]
     theirs = [published[label].get(AVERAGE) for label in pair]
     return {

@@ -88,7 +88,7 @@ class Table:
     Attributes:
         name: Of the files.
         title: What is shown.
-        measure: ``map@all`` or ``map@50``.
+        metric: ``map@all`` or ``map@50``.
         facts: What all runs have in common, from their records; empty if there is no run.
         modalities: In canonical order.
         columns: Directions ``query->database``, then ``avg``.
@@ -100,7 +100,7 @@ class Table:
 
     name: str
     title: str
-    measure: str
+    metric: str
     facts: Mapping[str, Any]
     modalities: tuple[str, ...]
     columns: tuple[str, ...]
@@ -119,7 +119,7 @@ def build(
     name: str,
     title: str,
     lines: Sequence[Line],
-    measure: str = "map@all",
+    metric: str = "map@all",
     *,
     judge: bool = True,
     margin: float = MARGIN,
@@ -132,8 +132,8 @@ def build(
         name: Of the files.
         title: What is shown.
         lines: The rows.
-        measure: ``map@all`` or ``map@50``.
-        judge: Whether published numbers of this measure exist.
+        metric: ``map@all`` or ``map@50``.
+        judge: Whether published numbers of this metric exist.
         margin: Of the equivalence test.
         notes: Remarks to go below.
         incomparable: Why a record may not be compared with the publication; empty if it may.
@@ -150,8 +150,8 @@ def build(
     columns = (*directions, AVERAGE)
     reason = ", ".join(dict.fromkeys(filter(None, map(incomparable, records))))
     if first is not None and not judge:
-        reason = reason or f"the publication has no {measure}"
-    cells = [_cells(line, columns, measure, margin, judged=not reason) for line in lines]
+        reason = reason or f"the publication has no {metric}"
+    cells = [_cells(line, columns, metric, margin, judged=not reason) for line in lines]
     for column in columns:
         means = [each[column].ours for each in cells]
         for each, place in zip(cells, places([m.mean if m else None for m in means]), strict=True):
@@ -161,7 +161,7 @@ def build(
     return Table(
         name=name,
         title=title,
-        measure=measure,
+        metric=metric,
         facts=_facts(records),
         modalities=first.modalities if first else _modalities(directions),
         columns=columns,
@@ -185,7 +185,7 @@ def places(values: Sequence[float | None]) -> list[int]:
 
 
 def _cells(
-    line: Line, columns: Sequence[str], measure: str, margin: float, *, judged: bool
+    line: Line, columns: Sequence[str], metric: str, margin: float, *, judged: bool
 ) -> dict[str, Cell]:
     cells = {}
     for column in columns:
@@ -193,7 +193,7 @@ def _cells(
         if line.record is None:
             cells[column] = Cell(None, published)
             continue
-        values = line.record.values(measure, column)
+        values = line.record.values(metric, column)
         verdict = None
         if judged and published is not None:
             verdict = equivalence(values, published, margin)
@@ -244,7 +244,7 @@ def _printed_averages(lines: Sequence[Line], directions: Sequence[str]) -> list[
 
 
 def caption(table: Table) -> str:
-    """One paragraph that says what the numbers are: measure, seeds, profile, source, date and version."""
+    """One paragraph that says what the numbers are: metric, seeds, profile, source, date and version."""
     facts = table.facts
     if not facts:
         return f"{table.title}. Published numbers."
@@ -253,9 +253,9 @@ def caption(table: Table) -> str:
     if len(seeds) > 1:
         of_seeds = "seeds " + " or ".join(",".join(map(str, each)) for each in seeds)
     spread = ", mean and half width of the 95 % interval over seeds" if len(seeds[0]) > 1 else ""
-    measure = table.measure.replace("map", "MAP")
+    metric = table.metric.replace("map", "MAP")
     parts = [
-        f"{table.title}. {measure}, {SOURCES[facts['source']]}, "
+        f"{table.title}. {metric}, {SOURCES[facts['source']]}, "
         f"{facts['profile']} profile, {of_seeds}{spread}",
         f"split {facts['split']}" if facts["split"] else "",
         f"modalities {', '.join(facts['modalities'])}",

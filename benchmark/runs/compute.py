@@ -16,7 +16,7 @@ from benchmark.core.data import MultimodalData, Split, pick_modalities
 from benchmark.core.method import FitLog, Method, RunContext
 from benchmark.errors import TrainingError, memory_line
 from benchmark.evaluation.scoring import (
-    MEASURES,
+    METRICS,
     TOP,
     Scores,
     clock,
@@ -57,7 +57,7 @@ def compute(
         reporter: Where to report progress.
 
     Returns:
-        The record, and the arrays to store with it: ``ap/<measure>/<query>-><database>`` with shape
+        The record, and the arrays to store with it: ``ap/<metric>/<query>-><database>`` with shape
         ``(seeds, queries)`` in float32; ``precision/<query>-><database>`` with shape
         ``(seeds, RECALL_LEVELS)`` in float32, the precision-recall curve; ``top/<query>-><database>`` and
         ``top_score/...``, shape ``(seeds, queries, TOP)``: the database rows at the first ranks in int32 (-1
@@ -162,9 +162,9 @@ def build(plan: Plan) -> Method:
 def score_arrays(scores: Scores) -> dict[str, NDArray[Any]]:
     """What is stored of the rankings, see :func:`compute`."""
     arrays = {
-        f"ap/{measure}/{direction}": np.stack([as_array(one.ap[measure]) for one in per_seed])
+        f"ap/{metric}/{direction}": np.stack([as_array(one.ap[metric]) for one in per_seed])
         for direction, per_seed in scores.items()
-        for measure in MEASURES
+        for metric in METRICS
     }
     for direction, per_seed in scores.items():
         curves = np.stack([as_array(one.precision) for one in per_seed])

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.core.dataset import Located
+from benchmark.core.dataset import Location
 from benchmark.core.registry import Entry
 from benchmark.disk import cache_folder, read_own, write_text
 
 
 @dataclass(frozen=True)
-class Known:
+class DataIdentity:
     """What is remembered of data that were read before: their fingerprint and modalities."""
 
     fingerprint: str
@@ -25,7 +25,7 @@ def _memory_file() -> Path:
     return cache_folder() / "fingerprints.json"
 
 
-def _memory_key(dataset: Entry, located: Located) -> str:
+def _memory_key(dataset: Entry, located: Location) -> str:
     request = located.request
     options = sorted(request.options.items())
     facts = [dataset.id, dataset.info.version, located.source, located.identity, request.split, options]
@@ -42,21 +42,21 @@ def _read_memory() -> dict[str, Any]:
     return read_own(_memory_file(), read) or {}  # what is not remembered is read again
 
 
-def recall(dataset: Entry, located: Located) -> Known | None:
+def recall(dataset: Entry, located: Location) -> DataIdentity | None:
     """What is remembered of the located data; ``None`` if they were never read here."""
     match _read_memory().get(_memory_key(dataset, located)):
         case {"fingerprint": str(fingerprint), "modalities": [*names], "check": str(check)}:
-            known = Known(fingerprint, tuple(map(str, names)))
+            known = DataIdentity(fingerprint, tuple(map(str, names)))
             return known if check == _check(known) else None
     return None
 
 
-def _check(known: Known) -> str:
+def _check(known: DataIdentity) -> str:
     """Changes with what is remembered: a damaged name of a modality would stop every run that asks for it."""
     return hashlib.sha256(json.dumps([known.fingerprint, known.modalities]).encode()).hexdigest()[:16]
 
 
-def remember(dataset: Entry, located: Located, known: Known) -> None:
+def remember(dataset: Entry, located: Location, known: DataIdentity) -> None:
     """Keep fingerprint and modalities of located data for the next look-up.
 
     The file is replaced in one step. Of two processes at the same moment one may lose its entry; that

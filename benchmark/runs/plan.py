@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 
 from benchmark.core.data import pick_modalities
-from benchmark.core.dataset import Located, find_dataset, make_dataset
+from benchmark.core.dataset import Location, find_dataset, make_dataset
 from benchmark.core.info import MethodInfo
 from benchmark.core.registry import METHODS, Entry, available
 from benchmark.records.document import canonical
-from benchmark.runs.fingerprints import Known, recall
+from benchmark.runs.fingerprints import DataIdentity, recall
 from benchmark.runs.key import by_content, make_key
 from benchmark.runs.profile import DEFAULT_SEEDS, choose_device, choose_profile
 from benchmark.runs.recipe import ROWS, Recipe, resolve
@@ -47,13 +47,13 @@ class Plan:
     spec: RunSpec
     method: Entry
     dataset: Entry
-    located: Located
+    located: Location
     recipe: Recipe
     profile: str
     profile_reason: str
     device: str
     seeds: tuple[int, ...]
-    known: Known | None
+    known: DataIdentity | None
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from benchmark.core.data import pick_modalities
 from benchmark.core.dataset import make_dataset
 from benchmark.errors import BenchmarkError
 from benchmark.records.store import Store, StoredRun
-from benchmark.runs.fingerprints import Known, recall, remember
+from benchmark.runs.fingerprints import DataIdentity, recall, remember
 from benchmark.runs.plan import Plan, make_plan, protocol
 from benchmark.runs.reporter import STANDIN_WARNING, Reporter, Silent
 from benchmark.runs.spec import RunSpec, values
@@ -117,7 +117,7 @@ def load(plan: Plan, reporter: Reporter) -> tuple[MultimodalData, float, Plan]:
     reporter.say(f"data: {plan.dataset.id} ({plan.located.source})")
     data = make_dataset(plan.dataset).load(plan.located)
     pick_modalities(plan.spec.modalities, data.modalities)
-    known = Known(data.fingerprint(), data.modalities)
+    known = DataIdentity(data.fingerprint(), data.modalities)
     if known != plan.known:
         try:
             remember(plan.dataset, plan.located, known)

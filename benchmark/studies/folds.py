@@ -75,8 +75,8 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         outcomes: The runs of all folds of one dataset.
 
     Returns:
-        JSON-ready: what the runs have in common; ``results``, per measure and direction a summary (below) of
-        the mean over all queries of all folds; ``averages``, the same per measure, averaged over directions;
+        JSON-ready: what the runs have in common; ``results``, per metric and direction a summary (below) of
+        the mean over all queries of all folds; ``averages``, the same per metric, averaged over directions;
         ``chance``, ``queries`` per direction; and ``runs``. A summary holds ``mean`` (over seeds),
         ``per_seed``, ``per_split`` (mean over seeds) and ``split_sd``, the sample deviation of the latter.
 
@@ -87,23 +87,28 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     _check(records)
     first = records[0]
     whole, options = first.to_json(), first.options
-    measures, directions = list(first.results), first.directions
-    queries = {way: [record.sizes[way]["queries"] for record in records] for way in directions}
-    names = [f"ap/{measure}/{way}" for measure in measures for way in directions]
+    metrics, directions = list(first.results), first.directions
+    queries = {
+        direction: [record.sizes[direction]["queries"] for record in records] for direction in directions
+    }
+    names = [f"ap/{metric}/{direction}" for metric in metrics for direction in directions]
     arrays = [outcome.run.arrays(*names) for outcome in outcomes]
     results: dict[str, dict[str, Any]] = {}
     averages = {}
-    for measure in measures:
-        results[measure] = {}
-        for way in directions:
-            totals = [fold[f"ap/{measure}/{way}"].sum(axis=1, dtype="float64") for fold in arrays]
-            seeds = (sum(totals) / sum(queries[way])).tolist()
-            splits = [record.mean(measure, way) for record in records]
-            results[measure][way] = _summary(seeds, splits)
-        columns = zip(*(each["per_seed"] for each in results[measure].values()), strict=True)
-        splits = [record.mean(measure) for record in records]
-        averages[measure] = _summary([fmean(column) for column in columns], splits)
-    chance = {way: _weighted([record.chance[way] for record in records], queries[way]) for way in directions}
+    for metric in metrics:
+        results[metric] = {}
+        for direction in directions:
+            totals = [fold[f"ap/{metric}/{direction}"].sum(axis=1, dtype="float64") for fold in arrays]
+            seeds = (sum(totals) / sum(queries[direction])).tolist()
+            splits = [record.mean(metric, direction) for record in records]
+            results[metric][direction] = _summary(seeds, splits)
+        columns = zip(*(each["per_seed"] for each in results[metric].values()), strict=True)
+        splits = [record.mean(metric) for record in records]
+        averages[metric] = _summary([fmean(column) for column in columns], splits)
+    chance = {
+        direction: _weighted([record.chance[direction] for record in records], queries[direction])
+        for direction in directions
+    }
     return {
         **{name: whole[name] for name in COMMON},
         "dataset": {name: whole["dataset"][name] for name in ("id", "title", "source")},
@@ -114,7 +119,7 @@ def pool(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "results": results,
         "averages": averages,
         "chance": chance,
-        "queries": {way: sum(counts) for way, counts in queries.items()},
+        "queries": {direction: sum(counts) for direction, counts in queries.items()},
         "runs": [_run(outcome) for outcome in outcomes],
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.arrays import open_arrays
 from benchmark.core.data import MultimodalData
-from benchmark.core.dataset import DataRequest, Dataset, Located, Progress
+from benchmark.core.dataset import DataRequest, Dataset, Location, Progress
 from benchmark.disk import cache_folder
 from benchmark.errors import DataError, MissingDataError, UnknownNameError
 
@@ -44,7 +44,7 @@ class PublishedDataset(Dataset):
         """Whether a public location is known."""
         return bool(self.remotes)
 
-    def locate(self, request: DataRequest) -> Located:
+    def locate(self, request: DataRequest) -> Location:
         """Official files if they are found, else the stand-in, as the request allows."""
         self._check(request)
         standin = {name: request.options[name] for name in STANDIN_OPTIONS if name in request.options}
@@ -56,15 +56,15 @@ class PublishedDataset(Dataset):
                     "found; ask for source standin or leave the option out"
                 )
             facts = f"{self.info.id} loader {self.info.version} split {self._split(request)}"
-            return Located("official", files, f"{facts}|{identity(files)}", request)
+            return Location("official", files, f"{facts}|{identity(files)}", request)
         if request.source == "official" or not self.info.standin:
             raise MissingDataError(self._steps(request))
         from ..standin import sets as generator
 
         seed, scale = _standin_options(request)
-        return Located("standin", (), generator.identity(self.info.id, seed, scale), request)
+        return Location("standin", (), generator.identity(self.info.id, seed, scale), request)
 
-    def load(self, located: Located) -> MultimodalData:
+    def load(self, located: Location) -> MultimodalData:
         """Read the files, or generate the stand-in."""
         if located.source == "standin":
             from ..standin import sets as generator

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from benchmark import DataError, Dataset, Located, Modality, MultimodalData, Split, dataset, validate
+from benchmark import DataError, Dataset, Location, Modality, MultimodalData, Split, dataset, validate
 
 ROWS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, 1797)}
 
@@ -17,7 +17,7 @@ class DigitHalves(Dataset):
         if request.split or request.options or request.source == "standin":
             raise DataError("digit-halves: it has one split, no options and no stand-in")
         identity = f"digit-halves {self.info.version}, scikit-learn {version('scikit-learn')}"
-        return Located("official", (), identity, request)  # the second entry: the files load() will read
+        return Location("official", (), identity, request)  # the second entry: the files load() will read
 
     def load(self, located):
         from sklearn.datasets import load_digits

@@ -1,4 +1,4 @@
-"""Speed of the measures beside a double loop over queries and ranks, on the same data.
+"""Speed of the metrics beside a double loop over queries and ranks, on the same data.
 
 The ratio is one of processor time, with one thread on our side: the loops cannot use more, and what else
 the machine is doing would otherwise be part of the result.
@@ -59,7 +59,7 @@ def both_directions(case):
 
 
 def ours(case):
-    return tuple(scores.mean("map@all") for scores in evaluate(*case, measures=["map@all"]))
+    return tuple(scores.mean("map@all") for scores in evaluate(*case, metrics=["map@all"]))
 
 
 @pytest.fixture

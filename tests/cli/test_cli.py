@@ -272,15 +272,17 @@ NAMES = ("image", "text", "audio", "3d", "video")
 def published_run(dataset="xmedia", **changes):
     """A record of DRCL on XMedia in the publication's setting, 0.001 above every printed number."""
     printed = published_numbers("xmedia", "drcl")
-    ways = [f"{a}->{b}" for a, b in permutations(NAMES, 2)]
-    scores = {way: [printed[way] + 0.001 + d for d in (-0.01, 0.0, 0.01)] for way in ways}
+    directions = [f"{a}->{b}" for a, b in permutations(NAMES, 2)]
+    scores = {
+        direction: [printed[direction] + 0.001 + d for d in (-0.01, 0.0, 0.01)] for direction in directions
+    }
     facts = {
         "method__title": "DRCL",
         "dataset__title": "XMedia",
         "dataset__splits": [],
         "device__type": "cuda",
     }
-    facts["chance"] = dict.fromkeys(ways, 0.0613)
+    facts["chance"] = dict.fromkeys(directions, 0.0613)
     results = {"map@all": scores, "map@50": scores}
     return make_record(method="drcl", dataset=dataset, results=results, **(facts | changes))
 
@@ -293,8 +295,8 @@ def test_twenty_directions_with_published_numbers_fit_80_columns(monkeypatch, ca
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
-    for way, value in comparison.published.items():
-        assert f"{value:.3f}" in out, way
+    for direction, value in comparison.published.items():
+        assert f"{value:.3f}" in out, direction
     assert out.count("±0.010") == 20 + 20 + 2
     assert out.count("(0.061)") == 20
     assert out.count("+0.001") == 20 + 1
@@ -312,8 +314,8 @@ def test_difference_is_ours_minus_published():
     comparison = compare(published_run())
     assert comparison.reason == ""
     assert set(comparison.difference) == {*published_run().directions, "avg"}
-    for way, difference in comparison.difference.items():
-        tolerance = 0.001 if way == "avg" else 1e-9  # the printed average is rounded
+    for direction, difference in comparison.difference.items():
+        tolerance = 0.001 if direction == "avg" else 1e-9  # the printed average is rounded
         assert difference == pytest.approx(0.001, abs=tolerance)
 
 

@@ -65,7 +65,7 @@ def test_everything_a_console_draws_is_cleaned(terminal):
     with terminal:
         out = show_console.console()
         out.print(HOSTILE)
-        out.print(show_console.matrix([HOSTILE, "text"], lambda way: way))
+        out.print(show_console.matrix([HOSTILE, "text"], lambda direction: direction))
         show_console.rows((HOSTILE, "b"), [(HOSTILE, 1)], HOSTILE)
         show_console.tree({HOSTILE: [HOSTILE], "a": {HOSTILE: {"b": HOSTILE}}})
     assert clean(terminal.getvalue())
@@ -97,9 +97,9 @@ def test_the_bar_of_a_run_takes_any_name(terminal, monkeypatch):
 
 
 def test_a_record_with_hostile_names_is_shown(terminal, tmp_path):
-    ways = {f"{a}->{b}": [0.5] for a, b in ((HOSTILE, "text"), ("text", HOSTILE))}
+    directions = {f"{a}->{b}": [0.5] for a, b in ((HOSTILE, "text"), ("text", HOSTILE))}
     changes = {"method__title": HOSTILE, "dataset__title": HOSTILE, "warnings": [HOSTILE]}
-    record = make_record(results={"map@all": ways, "map@50": ways}, **changes)
+    record = make_record(results={"map@all": directions, "map@50": directions}, **changes)
     with terminal:
         show_run.outcome(Outcome(StoredRun(tmp_path, record), cached=True), compare(record))
         show_run.stored([record], {})

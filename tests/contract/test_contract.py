@@ -9,7 +9,7 @@ import torch
 from benchmark.contract.cases import cases, make_case
 from benchmark.contract.method import check_dataset, check_method
 from benchmark.core.data import Modality, MultimodalData, Split
-from benchmark.core.dataset import Dataset, Located
+from benchmark.core.dataset import Dataset, Location
 from benchmark.core.method import Method, Retriever, derive_seed
 from benchmark.core.registry import DATASETS, Entry, dataset, method
 from benchmark.core.validate import validate
@@ -426,7 +426,7 @@ class Toy(Dataset):
     def locate(self, request):
         if request.split or request.options or request.source == "standin":
             raise DataError("toy: has one split, no options and no stand-in")
-        return Located("user", (), "toy-1", request)
+        return Location("user", (), "toy-1", request)
 
     def load(self, located):
         return self.data
@@ -444,13 +444,13 @@ def test_a_good_dataset_passes():
 
 
 def test_requests_that_are_not_refused():
-    found = dataset_failures(locate=lambda self, request: Located("user", (), "toy", request))
+    found = dataset_failures(locate=lambda self, request: Location("user", (), "toy", request))
     assert list(found) == ["refuses what it does not have"]
 
 
 def test_errors_that_are_crashes():
     def locate(self, request):
-        return {"": Located("user", (), "toy", request)}[request.split]
+        return {"": Location("user", (), "toy", request)}[request.split]
 
     assert "KeyError" in dataset_failures(locate=locate)["refuses what it does not have"]
 
@@ -493,7 +493,7 @@ def test_splits_that_share_an_identity():
     def locate(self, request):
         if request.options or request.source == "standin" or request.split == "no-such-split":
             raise DataError("no")
-        return Located("user", (), "toy", request)
+        return Location("user", (), "toy", request)
 
     found = dataset_failures({"splits": ("one", "two")}, locate=locate)
     assert "split 'two' has the identity of the default split" in found["finds data, fast and the same twice"]

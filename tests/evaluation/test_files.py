@@ -162,11 +162,11 @@ def test_scores_are_those_of_the_metrics(tmp_path):
         save(tmp_path / "image.mat", test_fea=X, test_lab=Y),
         save(tmp_path / "t.npz", emb=other, labels=labels),
     ]
-    measures = ("map@all", "map_min@3")
-    result = score_files([paths[0], f"text={paths[1]}"], measures)
+    metrics = ("map@all", "map_min@3")
+    result = score_files([paths[0], f"text={paths[1]}"], metrics)
     json.dumps(result)
     tensors = [torch.from_numpy(array) for array in (X, Y, other, labels)]
-    expected = evaluate(*tensors, measures=measures)
+    expected = evaluate(*tensors, metrics=metrics)
     names = [("image", "text", 30, 20), ("text", "image", 20, 30)]
     for row, scores, (query, database, queries, items) in zip(
         result["directions"], expected, names, strict=True
@@ -179,10 +179,10 @@ def test_scores_are_those_of_the_metrics(tmp_path):
         )
         assert row["chance"] == scores.chance
         assert row["ties"] == scores.ties
-        for measure in measures:
-            assert row[measure] == scores.mean(measure)
-    for measure in measures:
-        assert result["average"][measure] == pytest.approx(np.mean([s.mean(measure) for s in expected]))
+        for metric in metrics:
+            assert row[metric] == scores.mean(metric)
+    for metric in metrics:
+        assert result["average"][metric] == pytest.approx(np.mean([s.mean(metric) for s in expected]))
     assert result["warnings"] == []
 
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_scored_is_refused(tmp_path):
     ]:
         with pytest.raises(DataError, match=message):
             score_files(paths)
-    with pytest.raises(BenchmarkError, match="unknown measure"):
+    with pytest.raises(BenchmarkError, match="unknown metric"):
         score_files([one, twin], ["ndcg@5"])
 
 

@@ -1,4 +1,4 @@
-"""Measures against an independent slow computation, and properties of the definitions."""
+"""Metrics against an independent slow computation, and properties of the definitions."""
 
 import math
 import subprocess
@@ -19,7 +19,7 @@ from benchmark.evaluation.metrics import (
     evaluate_one,
     expected_random_ap,
     interpolated_precision,
-    parse_measure,
+    parse_metric,
     precision_recall,
 )
 from benchmark.evaluation.ranking import _tie_positions
@@ -88,13 +88,13 @@ def cases(draw):
 @settings(max_examples=200)
 def test_equals_the_slow_computation(case, k, top, budget):
     scores, labels_a, labels_b, exclude = case
-    measures = ("map@all", f"map@{k}", f"map_min@{k}")
+    metrics = ("map@all", f"map@{k}", f"map_min@{k}")
     results = evaluate(
         None,
         torch.from_numpy(labels_a),
         None,
         torch.from_numpy(labels_b),
-        measures=measures,
+        metrics=metrics,
         similarity=torch.from_numpy(scores),
         exclude=None if exclude is None else torch.from_numpy(exclude),
         top=top,
@@ -166,7 +166,7 @@ def test_order_of_equal_scores_is_fixed_for_all_time():
 def test_a_database_sorted_by_class_gains_nothing_from_ties(device):
     labels = torch.arange(10).repeat_interleave(100).to(device)
     same = torch.ones(1000, 4, device=device)
-    scores = evaluate_one(same, labels, same, labels, measures=["map@all"])
+    scores = evaluate_one(same, labels, same, labels, metrics=["map@all"])
     assert scores.ties == 1
     assert scores.mean("map@all") == pytest.approx(scores.chance, abs=0.01)
     assert scores.chance == pytest.approx(0.1, abs=0.01)
@@ -308,11 +308,11 @@ def test_chance_is_the_mean_over_all_rankings(items):
 )
 def test_an_unknown_measure_is_refused(name):
     with pytest.raises(BenchmarkError, match="map_min@K"):
-        parse_measure(name)
+        parse_metric(name)
 
 
 def test_a_rank_beyond_the_database_means_all():
-    one = evaluate_one(*golden(SINGLE), measures=["map@all", f"map@{10**30}"])
+    one = evaluate_one(*golden(SINGLE), metrics=["map@all", f"map@{10**30}"])
     assert torch.equal(*one.ap.values())
 
 

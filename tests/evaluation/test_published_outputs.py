@@ -1,4 +1,4 @@
-"""Measures against vectors from public evaluation code, and against the published DRCL embeddings."""
+"""Metrics against vectors from public evaluation code, and against the published DRCL embeddings."""
 
 from itertools import combinations
 
@@ -13,7 +13,7 @@ from tests.metric_vectors import BASE, GOLDEN, MULTI, QUERY, SINGLE, golden
 
 @pytest.mark.parametrize("k", ["all", "50", "5", "1"])
 def test_golden_map(k, device):
-    forward, backward = evaluate(*golden(SINGLE, device), measures=[f"map@{k}"])
+    forward, backward = evaluate(*golden(SINGLE, device), metrics=[f"map@{k}"])
     np.testing.assert_allclose(forward.ap[f"map@{k}"], GOLDEN[f"out_ap_{k}"], atol=1e-6)
     assert forward.mean(f"map@{k}") == pytest.approx(float(GOLDEN[f"out_map_{k}"]), abs=1e-6)
     assert backward.mean(f"map@{k}") == pytest.approx(float(GOLDEN[f"out_map_{k}_reverse"]), abs=1e-6)
@@ -24,7 +24,7 @@ def test_golden_map(k, device):
 
 @pytest.mark.parametrize("k", [5, 50])
 def test_golden_other_normalisation_differs_from_ours(k, device):
-    forward = evaluate_one(*golden(SINGLE, device), measures=[f"map_min@{k}", f"map@{k}"])
+    forward = evaluate_one(*golden(SINGLE, device), metrics=[f"map_min@{k}", f"map@{k}"])
     expected = float(GOLDEN[f"out_map_{k}_alt_norm_min_k_R"])
     assert forward.mean(f"map_min@{k}") == pytest.approx(expected, abs=1e-6)
     assert abs(forward.mean(f"map@{k}") - expected) > 1e-3
@@ -35,7 +35,7 @@ def test_golden_table_of_three_modalities(k, device):
     sides = [golden(names, device) for names in (QUERY, BASE, ("in_third", "in_third_labels"))]
     table = np.zeros((3, 3))
     for (i, a), (j, b) in combinations(enumerate(sides), 2):
-        results = evaluate(*a, *b, measures=[f"map@{k}"])
+        results = evaluate(*a, *b, metrics=[f"map@{k}"])
         table[i, j], table[j, i] = (result.mean(f"map@{k}") for result in results)
     np.testing.assert_allclose(table, GOLDEN[f"out_table_{k}"], atol=1e-6)
 
@@ -43,7 +43,7 @@ def test_golden_table_of_three_modalities(k, device):
 @pytest.mark.parametrize("k", ["all", "50", "5"])
 def test_golden_multi_label(k, device):
     query, labels, base, base_labels = golden(MULTI, device)
-    scores = evaluate_one(query, labels, base, base_labels, measures=[f"map@{k}"])
+    scores = evaluate_one(query, labels, base, base_labels, metrics=[f"map@{k}"])
     for empty in ("zero", "skip"):
         expected = float(GOLDEN[f"out_ml_fixed_map_{k}_db80_{empty}"])
         assert scores.mean(f"map@{k}", empty=empty) == pytest.approx(expected, abs=1e-6)
@@ -54,10 +54,10 @@ def test_golden_multi_label(k, device):
 def test_golden_official_multi_label(k, rows, device):
     """The public code skips queries that find nothing and takes "all" for the number of queries."""
     query, labels, base, base_labels = golden(MULTI, device)
-    measure = f"map@{len(query)}" if k == "all" else f"map@{k}"
-    scores = evaluate_one(query, labels, base[:rows], base_labels[:rows], measures=[measure])
+    metric = f"map@{len(query)}" if k == "all" else f"map@{k}"
+    scores = evaluate_one(query, labels, base[:rows], base_labels[:rows], metrics=[metric])
     expected = float(GOLDEN[f"out_ml_map_{k}_db{rows}"])
-    assert scores.mean(measure, empty="skip") == pytest.approx(expected, abs=1e-6)
+    assert scores.mean(metric, empty="skip") == pytest.approx(expected, abs=1e-6)
 
 
 def test_golden_curves(device):
@@ -77,7 +77,7 @@ def test_golden_official_plotting_function(device):
 
 
 def test_golden_chance(device):
-    scores = evaluate_one(*golden(SINGLE, device), measures=[])
+    scores = evaluate_one(*golden(SINGLE, device), metrics=[])
     assert scores.chance == pytest.approx(float(GOLDEN["out_expected_random_map"]), abs=1e-9)
 
 
@@ -96,8 +96,8 @@ def test_published_drcl_outputs(data_folder):
     labels = torch.from_numpy(image["test_lab"].ravel().astype(np.int64))
     features = [torch.from_numpy(side["test_fea"]) for side in (image, text)]
     results = dict(zip(("i2t", "t2i"), evaluate(features[0], labels, features[1], labels), strict=True))
-    for (direction, measure), (low, high) in TIE_INTERVALS.items():
-        assert low - 1e-6 <= results[direction].mean(measure) <= high + 1e-6
+    for (direction, metric), (low, high) in TIE_INTERVALS.items():
+        assert low - 1e-6 <= results[direction].mean(metric) <= high + 1e-6
     assert results["i2t"].warning()  # 25 pairs of duplicates
     reference = np.load(folder / "pr_reference.npz")
     for direction, (query, base) in {"i2t": features, "t2i": features[::-1]}.items():

@@ -17,7 +17,7 @@ def test_equals_the_evaluation_where_nothing_ties():
     wanted = [
         one.mean("map@all")
         for x, y in (("a", "b"), ("a", "c"), ("b", "c"))
-        for one in evaluate(found[x], labels[x], found[y], labels[y], measures=("map@all",))
+        for one in evaluate(found[x], labels[x], found[y], labels[y], metrics=("map@all",))
     ]
     torch.testing.assert_close(validation_map(found, hot), torch.tensor(wanted).mean(), rtol=1e-5, atol=0)
 

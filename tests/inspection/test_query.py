@@ -92,8 +92,8 @@ def test_names_characters_and_rows_find_the_same_item(world, capsys, run):
         "class": "sweet",
     }
     symbol = chr(0x1F30C)
-    for way in ("12", symbol, f"{symbol}\ufe0f", "row:12 "):
-        assert world.json(capsys, *question(run, way, source="image", target="text")) == by_row
+    for direction in ("12", symbol, f"{symbol}\ufe0f", "row:12 "):
+        assert world.json(capsys, *question(run, direction, source="image", target="text")) == by_row
     for name in ("green pear", "GREEN  Pear"):
         found = world.json(capsys, *question(run, name))["query"]
         assert (found["row"], found["name"]) == (11, "green pear")

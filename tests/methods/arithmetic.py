@@ -49,7 +49,7 @@ def computed(name):
             for case in shapes:
                 subject = Subject(entry.load(), values)
                 [model] = fit(subject, case, seeds=(1,), precision="fp64", replicas="alone")
-                numbers = {way: summary(s) for way, s in scores(model, case.test).items()}
+                numbers = {direction: summary(s) for direction, s in scores(model, case.test).items()}
                 fits[f"{variant}, {case.name}"] = {"values": digest, "scores": numbers}
     finally:
         torch.set_num_threads(threads)
@@ -59,7 +59,7 @@ def computed(name):
 def scores(model, test):
     """What is ranked; of embeddings the cosines, which no rotation of a solver's axes changes."""
     found = outputs(model, test, torch.float64)
-    direct = {way: each for way, each in found.items() if "->" in way}
+    direct = {direction: each for direction, each in found.items() if "->" in direction}
     unit = {name: torch.nn.functional.normalize(z, dim=1) for name, z in found.items() if name not in direct}
     return direct | {f"{a}->{b}": unit[a] @ unit[b].T for a in unit for b in unit if a < b}
 
@@ -77,7 +77,7 @@ def same(kept, found):
 
 
 def alike(kept, found):
-    return set(kept) == set(found) and all(same(kept[way], found[way]) for way in found)
+    return set(kept) == set(found) and all(same(kept[direction], found[direction]) for direction in found)
 
 
 def changed(kept, found):

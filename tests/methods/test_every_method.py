@@ -158,10 +158,13 @@ def test_the_kept_epoch_has_the_best_validation_map(name):
     curve = [each[0] for each in history["val/map"]]
     assert max(curve) > curve[-1], "the last epoch was the best, so nothing was tested"
     val = held_out(training(name))
-    ways = list(permutations(val.names, 2))
-    relevant = {(a, b): torch.from_numpy(val[a].labels[:, None] == val[b].labels) for a, b in ways}
+    directions = list(permutations(val.names, 2))
+    relevant = {(a, b): torch.from_numpy(val[a].labels[:, None] == val[b].labels) for a, b in directions}
     for model, wanted in ((best, max(curve)), (last, curve[-1])):
-        found = [mean_average_precision(scores(model, val, *way), relevant[way]).item() for way in ways]
+        found = [
+            mean_average_precision(scores(model, val, *direction), relevant[direction]).item()
+            for direction in directions
+        ]
         assert np.mean(found) == pytest.approx(wanted)
 
 
@@ -334,8 +337,8 @@ def test_classic_wikipedia(name, values, expected, data_folder, device):
     (model,), _ = fit(name, data.train, data.val, run=run, **vars(published(name, **values)))
     x = {m.name: run.tensor(m.features) for m in data.test}
     y = {m.name: torch.from_numpy(m.labels).to(device) for m in data.test}
-    for way, (a, b) in enumerate((("image", "text"), ("text", "image"))):
+    for direction, (a, b) in enumerate((("image", "text"), ("text", "image"))):
         similarity = model.similarity(a, x[a], b, x[b])
-        found = evaluate_one(None, y[a], None, y[b], similarity=similarity, measures=tuple(expected))
-        for measure, numbers in expected.items():
-            assert found.mean(measure) == pytest.approx(numbers[way], abs=0.002)
+        found = evaluate_one(None, y[a], None, y[b], similarity=similarity, metrics=tuple(expected))
+        for metric, numbers in expected.items():
+            assert found.mean(metric) == pytest.approx(numbers[direction], abs=0.002)

@@ -54,7 +54,7 @@ def embed(model, split):
 def mean_map(model, split, a, b):
     x = embed(model, split.restrict((a, b)))
     y = {m.name: torch.from_numpy(m.labels) for m in split}
-    return [each.mean("map@all") for each in evaluate(x[a], y[a], x[b], y[b], measures=("map@all",))]
+    return [each.mean("map@all") for each in evaluate(x[a], y[a], x[b], y[b], metrics=("map@all",))]
 
 
 def problem_of(matrices):
@@ -229,7 +229,7 @@ def test_independent_noise_scores_chance_and_leaves_the_others_intact():
     assert min(mean_map(model, test, "image", "text")) > 0.95
     y = {m.name: torch.from_numpy(m.labels) for m in test}
     x = {m.name: torch.randn(len(m), 2) for m in test}
-    chance = evaluate(x["image"], y["image"], x["audio"], y["audio"], measures=("map@all",))[0].chance
+    chance = evaluate(x["image"], y["image"], x["audio"], y["audio"], metrics=("map@all",))[0].chance
     # Noise as the database: its order is uniformly random. (As queries it would rank whole image classes.)
     scores = [mean_map(model, noisy(test, seed), "image", "audio")[0] for seed in range(20)]
     assert np.std(scores) < 0.02

@@ -76,7 +76,7 @@ def test_scores_and_their_map(case, a, b):
     assert scaled.dtype == torch.float32
     np.testing.assert_allclose(scaled, expected / np.abs(expected).max(), rtol=1e-6, atol=1e-7)
     y = {s: torch.from_numpy(GOLDEN[f"in_labels_{s}_test"]) for s in "AB"}
-    found = evaluate_one(None, y[a], None, y[b], similarity=scaled, measures=("map@all",))
+    found = evaluate_one(None, y[a], None, y[b], similarity=scaled, metrics=("map@all",))
     assert found.mean("map@all") == pytest.approx(float(GOLDEN[f"out_{case}_map_{a}{b}"]), abs=1e-6)
 
 

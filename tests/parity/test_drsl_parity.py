@@ -123,8 +123,8 @@ def test_evaluation_by_running_statistics():
 
 def test_retrieval_ranks_by_rows_and_by_columns():
     scores, labels = torch.from_numpy(GOLDEN["in_score_matrix"]), torch.from_numpy(GOLDEN["in_score_labels"])
-    measures = ("map@all", "map@5")
-    forth, back = evaluate(None, labels, None, labels, similarity=scores.float(), measures=measures)
+    metrics = ("map@all", "map@5")
+    forth, back = evaluate(None, labels, None, labels, similarity=scores.float(), metrics=metrics)
     assert forth.mean("map@all") == pytest.approx(float(GOLDEN["out_map_i2t"]), abs=1e-6)
     assert back.mean("map@all") == pytest.approx(float(GOLDEN["out_map_t2i"]), abs=1e-6)
     assert forth.mean("map@5") == pytest.approx(float(GOLDEN["out_map5_i2t"]), abs=1e-6)

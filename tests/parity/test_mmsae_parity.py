@@ -93,7 +93,7 @@ def test_the_method_from_features_to_map(case):
     np.testing.assert_allclose(forth, GOLDEN[f"out_{case}_similarity"], **CLOSE)
     back = model.similarity("text", x["B"], "image", x["A"])
     for scores, direction in ((forth, "AB"), (back, "BA")):
-        found = evaluate_one(None, y, None, y, similarity=scores, measures=("map@all",))
+        found = evaluate_one(None, y, None, y, similarity=scores, metrics=("map@all",))
         assert found.mean("map@all") == pytest.approx(float(GOLDEN[f"out_{case}_map_{direction}"]), abs=1e-6)
 
 

@@ -383,7 +383,7 @@ WRONG = {
         "results__map@all": {"image->text": [0.9, 0.9], "text->image": [0.1, 0.1]},
         "averages__map@all": [0.5, 0.5],
     },
-    "is not (2, 9) numbers": {"sizes": {way: {"queries": 9, "database": 7} for way in WAYS}},
+    "is not (2, 9) numbers": {"sizes": {direction: {"queries": 9, "database": 7} for direction in WAYS}},
 }
 
 

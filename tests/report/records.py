@@ -11,7 +11,7 @@ from tests.stored import make_record as record_of
 
 def make_record(method="drcl", maps=((0.5, 0.4),), *, dataset="wikipedia", **changes):
     """A record whose seed ``s`` has ``maps[s]`` in the two directions, at both cuts."""
-    results = {way: [one[k] for one in maps] for k, way in enumerate(WAYS)}
+    results = {direction: [one[k] for one in maps] for k, direction in enumerate(WAYS)}
     facts = {
         "started": "2026-01-02T03:04:05+00:00",
         "method__title": method.upper(),
@@ -26,14 +26,14 @@ def store_run(root, record, queries=40, seed=0):
     """Store a record with average precisions whose means are its numbers, and precision curves."""
     rng = np.random.default_rng(seed)
     arrays = {}
-    for way in record.directions:
+    for direction in record.directions:
         noise = rng.uniform(-0.05, 0.05, queries)
-        means = np.array(record.values("map@all", way))[:, None]
-        arrays[f"ap/map@all/{way}"] = arrays[f"ap/map@50/{way}"] = means + (noise - noise.mean())
-        arrays[f"precision/{way}"] = means * np.linspace(1, 0.2, 11)
+        means = np.array(record.values("map@all", direction))[:, None]
+        arrays[f"ap/map@all/{direction}"] = arrays[f"ap/map@50/{direction}"] = means + (noise - noise.mean())
+        arrays[f"precision/{direction}"] = means * np.linspace(1, 0.2, 11)
     store = Store(root)
     store.prepare()
     with store.lock(record.key):
-        sizes = {way: {"queries": queries, "database": queries} for way in record.directions}
+        sizes = {direction: {"queries": queries, "database": queries} for direction in record.directions}
         small = {name: array.astype(np.float32) for name, array in arrays.items()}
         return store.save(replace(record, sizes=sizes), small)

@@ -125,7 +125,7 @@ def test_the_caption_says_what_the_numbers_are():
     text = caption(build("t", "Table", [Line("DRCL", make_record(maps=((0.5, 0.4),) * 3))]))
     for word in ("MAP@all", "official data", "paper profile", "3 seeds", "95 %", "2026-01-02", "0.1.0"):
         assert word in text
-    assert "found within k" in text  # the definition of the measure
+    assert "found within k" in text  # the definition of the metric
 
 
 def test_csv_holds_every_number():

@@ -128,9 +128,11 @@ def test_every_pair_scores_as_in_a_run_of_its_own(world):
     for pair in PAIRS:
         names = tuple(pair.split("+"))
         alone = execute(replace(DUO, modalities=names), Store()).run
-        for way in directions(names):
-            assert record.results["map@all"][way] == alone.record.results["map@all"][way]
-            np.testing.assert_array_equal(*(each.arrays(f"top/{way}")[f"top/{way}"] for each in (run, alone)))
+        for direction in directions(names):
+            assert record.results["map@all"][direction] == alone.record.results["map@all"][direction]
+            np.testing.assert_array_equal(
+                *(each.arrays(f"top/{direction}")[f"top/{direction}"] for each in (run, alone))
+            )
         assert alone.record.protocol == "paired"
         assert alone.record.notes["shared"]
     assert len({tuple(values) for values in record.results["map@all"].values()}) == 6
@@ -182,8 +184,8 @@ def test_an_interrupted_run_goes_on_with_the_first_unfinished_pair(world):
 def test_own_items_are_left_out_of_every_pair(world):
     record = execute(replace(DUO, leave_own_out=True), Store()).run.record
     alone = execute(replace(DUO, leave_own_out=True, modalities=("text", "audio")), Store()).run.record
-    for way in ("text->audio", "audio->text"):
-        assert record.results["map@all"][way] == alone.results["map@all"][way]
+    for direction in ("text->audio", "audio->text"):
+        assert record.results["map@all"][direction] == alone.results["map@all"][direction]
 
 
 @pytest.mark.parametrize(
@@ -265,9 +267,12 @@ def test_pair_scores_are_asked_for_whole_and_dropped_before_the_next():
     timings = {"embed": 0.0, "score": 0.0}
     with torch.no_grad():
         scores = score([Scorer(), Scorer()], test, RunContext(seeds=(1, 2)), timings, {})
-    ways = [("image", "text", 6, 6), ("text", "image", 6, 6)]
-    assert [each[:4] for each in asked] == ways * 2
-    assert {way: len(each) for way, each in scores.items()} == {"image->text": 2, "text->image": 2}
+    directions = [("image", "text", 6, 6), ("text", "image", 6, 6)]
+    assert [each[:4] for each in asked] == directions * 2
+    assert {direction: len(each) for direction, each in scores.items()} == {
+        "image->text": 2,
+        "text->image": 2,
+    }
 
 
 def test_checkpoints_stay_in_their_folder_whatever_modalities_are_called(tmp_path):

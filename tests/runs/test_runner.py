@@ -68,13 +68,13 @@ def test_a_record_says_everything(world):
     assert reporter.warned[0] == STANDIN_WARNING
     assert tuple(reporter.warned[1:]) == record.warnings  # of ties, if any
     assert any("profile quick" in line for line in reporter.said)
-    for measure in ("map@all", "map@50"):
-        assert set(record.results[measure]) == PAIRS
-        per_seed = np.array(list(record.results[measure].values()))
+    for metric in ("map@all", "map@50"):
+        assert set(record.results[metric]) == PAIRS
+        per_seed = np.array(list(record.results[metric].values()))
         assert per_seed.shape == (6, 2)
-        np.testing.assert_allclose(per_seed.mean(axis=0), record.averages[measure])
-        for direction, values in record.results[measure].items():
-            ap = outcome.run.arrays(f"ap/{measure}/{direction}")[f"ap/{measure}/{direction}"]
+        np.testing.assert_allclose(per_seed.mean(axis=0), record.averages[metric])
+        for direction, values in record.results[metric].items():
+            ap = outcome.run.arrays(f"ap/{metric}/{direction}")[f"ap/{metric}/{direction}"]
             assert ap.shape == (2, 60)
             np.testing.assert_allclose(ap.mean(axis=1), values, rtol=1e-6)
         top, scores = (

@@ -13,7 +13,7 @@ from benchmark.core.option import declared, nested, option
 from benchmark.errors import BenchmarkError
 from benchmark.records.store import Store
 from benchmark.runs import plan
-from benchmark.runs.fingerprints import Known
+from benchmark.runs.fingerprints import DataIdentity
 from benchmark.runs.plan import make_plan
 from benchmark.runs.runner import execute, preview
 from benchmark.runs.spec import RunSpec, changed, command, recorded
@@ -22,7 +22,7 @@ from benchmark.runs.spec import RunSpec, changed, command, recorded
 @pytest.fixture
 def known(world, monkeypatch):
     """What is in a key besides options stays the same."""
-    monkeypatch.setattr(plan, "recall", lambda *_: Known("f" * 64, ("image", "text", "audio")))
+    monkeypatch.setattr(plan, "recall", lambda *_: DataIdentity("f" * 64, ("image", "text", "audio")))
     monkeypatch.setattr(plan, "metric_version", lambda: 1)
 
 

@@ -56,13 +56,15 @@ def test_own_items_are_left_out_in_every_measure(world, mode):
     test = load_test("0")
     image, text = test["image"], test["text"]
     x, y = (m.features.astype(np.float64) for m in (image, text))
-    for way, q, d, pair in (("image->text", image, text, (x, y)), ("text->image", text, image, (y, x))):
+    for direction, q, d, pair in (("image->text", image, text, (x, y)), ("text->image", text, image, (y, x))):
         own = [int(np.flatnonzero(d.pair_ids == one)[0]) for one in q.pair_ids]
         relevant = q.labels[:, None] == d.labels
         counts = torch.as_tensor(relevant.sum(1) - 1)
         chance = expected_random_ap(counts, len(d) - 1).mean().item()
-        assert run.record.chance[way] == pytest.approx(chance)
-        top, ap = (run.arrays(f"{name}/{way}")[f"{name}/{way}"][0] for name in ("top", "ap/map@all"))
+        assert run.record.chance[direction] == pytest.approx(chance)
+        top, ap = (
+            run.arrays(f"{name}/{direction}")[f"{name}/{direction}"][0] for name in ("top", "ap/map@all")
+        )
         for row in range(len(q)):
             found = top[row][top[row] >= 0]
             assert sorted({*found.tolist(), own[row]}) == list(range(len(d)))
@@ -109,20 +111,20 @@ def test_every_fold_is_a_run_found_again_and_every_item_counts_once(world):
     assert world.fits == len(world.stored) == 3
     ids = np.concatenate([load_test(name)["image"].pair_ids for name in "012"])
     assert sorted(ids) == list(range(34))
-    for measure in ("map@all", "map@50"):
-        for way in WAYS:
-            name = f"ap/{measure}/{way}"
+    for metric in ("map@all", "map@50"):
+        for direction in WAYS:
+            name = f"ap/{metric}/{direction}"
             ap = np.concatenate([o.run.arrays(name)[name] for o in outcomes], axis=1)
             assert ap.shape == (2, 34)
-            found = document["results"][measure][way]
+            found = document["results"][metric][direction]
             assert found["per_seed"] == pytest.approx(ap.mean(axis=1, dtype=np.float64).tolist())
             assert found["mean"] == pytest.approx(ap.mean(dtype=np.float64))
-            splits = [fmean(o.run.record.results[measure][way]) for o in outcomes]
+            splits = [fmean(o.run.record.results[metric][direction]) for o in outcomes]
             assert found["per_split"] == pytest.approx(splits)
             assert found["split_sd"] == pytest.approx(stdev(splits))
             assert abs(found["mean"] - fmean(splits)) > 1e-6  # folds are not of one size
-        average = document["averages"][measure]
-        assert average["mean"] == pytest.approx(fmean(document["results"][measure][w]["mean"] for w in WAYS))
+        average = document["averages"][metric]
+        assert average["mean"] == pytest.approx(fmean(document["results"][metric][w]["mean"] for w in WAYS))
     sizes = (13, 12, 9)
     chances = [o.run.record.chance["text->image"] for o in outcomes]
     assert document["chance"]["text->image"] == pytest.approx(np.average(chances, weights=sizes))
@@ -241,9 +243,9 @@ def test_the_same_data_twice_are_no_folds():
 def test_twenty_directions_fit_80_columns(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     names = ("image", "text", "audio", "3d", "sketch")
-    ways = [f"{a}->{b}" for a in names for b in names if a != b]
+    directions = [f"{a}->{b}" for a in names for b in names if a != b]
     summary = {"mean": 0.4567, "per_seed": [0.45, 0.46], "per_split": [0.4, 0.5], "split_sd": 0.0707}
-    each = {"averages": {"map@all": [0.4, 0.5]}, "chance": dict.fromkeys(ways, 0.1), "cached": False}
+    each = {"averages": {"map@all": [0.4, 0.5]}, "chance": dict.fromkeys(directions, 0.1), "cached": False}
     show.pooled(
         {
             "method": {"title": "DRCL"},
@@ -253,9 +255,9 @@ def test_twenty_directions_fit_80_columns(monkeypatch, capsys):
             "splits": ["0", "1"],
             "modalities": names,
             "words": ["every query without its own item in the database"],
-            "results": {m: dict.fromkeys(ways, summary) for m in ("map@all", "map@50")},
+            "results": {m: dict.fromkeys(directions, summary) for m in ("map@all", "map@50")},
             "averages": dict.fromkeys(("map@all", "map@50"), summary),
-            "chance": dict.fromkeys(ways, 0.143),
+            "chance": dict.fromkeys(directions, 0.143),
             "runs": [each | {"split": s, "key": s * 64, "warnings": ["w"]} for s in "01"],
         }
     )

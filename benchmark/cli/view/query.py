@@ -25,8 +25,8 @@ def answer(found: Mapping[str, Any]) -> None:
     out, query, database, run = console(), found["query"], found["database"], found["run"]
     results = found["results"]
     symbols = any(each["symbol"] for each in results)
-    way = f"{query['modality']} -> {database['modality']}"
-    out.print(f"\n{way}: {name(query)} (row {query['row']}, {query['class']})")
+    direction = f"{query['modality']} -> {database['modality']}"
+    out.print(f"\n{direction}: {name(query)} (row {query['row']}, {query['class']})")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("rank", justify="right", no_wrap=True)
     if symbols:

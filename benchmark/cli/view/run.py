@@ -25,9 +25,11 @@ def outcome(found: Outcome, comparison: Comparison, stale: str = "") -> None:
     out.print("".join(f"{line}\n" for line in record.words), end="")
     scores, chance, names = record.results, record.chance, record.modalities
     out.print(f"\nMAP@all, {of_seeds}; in brackets: a random ranking\nrow = query, column = database")
-    out.print(matrix(names, lambda way: f"{spread(scores['map@all'][way])}\n({chance[way]:.3f})"))
+    out.print(
+        matrix(names, lambda direction: f"{spread(scores['map@all'][direction])}\n({chance[direction]:.3f})")
+    )
     out.print("MAP@50")
-    out.print(matrix(names, lambda way: spread(scores["map@50"][way])))
+    out.print(matrix(names, lambda direction: spread(scores["map@50"][direction])))
     out.print(f"Mean over {len(chance)} directions:")
     out.print(f"  MAP@all {spread(record.values())} (random ranking {record.mean_chance:.3f})")
     out.print(f"  MAP@50  {spread(record.values('map@50'))}")
@@ -55,19 +57,19 @@ def pooled(document: Mapping[str, Any]) -> None:
     out.print("".join(f"{line}\n" for line in document["words"]), end="")
     out.print(f"every item tested once: mean over the queries of {len(splits)} splits, ± sd of the splits")
     out.print(f"mean over {len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})")
-    for measure, scores in document["results"].items():
-        whole = measure == "map@all"
+    for metric, scores in document["results"].items():
+        whole = metric == "map@all"
         brackets = "; in brackets: a random ranking\nrow = query, column = database" if whole else ""
-        out.print(f"\n{measure.replace('map', 'MAP')}{brackets}")
+        out.print(f"\n{metric.replace('map', 'MAP')}{brackets}")
 
-        def cell(way: str, scores: Mapping[str, Any] = scores, whole: bool = whole) -> str:
-            return _over_splits(scores[way]) + (f"\n({chance[way]:.3f})" if whole else "")
+        def cell(direction: str, scores: Mapping[str, Any] = scores, whole: bool = whole) -> str:
+            return _over_splits(scores[direction]) + (f"\n({chance[direction]:.3f})" if whole else "")
 
         out.print(matrix(document["modalities"], cell))
     out.print(f"Mean over {len(chance)} directions (random ranking {fmean(chance.values()):.3f}):")
-    for measure, average in document["averages"].items():
+    for metric, average in document["averages"].items():
         of_seeds = f"; over seeds {spread(average['per_seed'])}" if len(seeds) > 1 else ""
-        out.print(f"  {measure.replace('map', 'MAP'):<7} {_over_splits(average)}{of_seeds}")
+        out.print(f"  {metric.replace('map', 'MAP'):<7} {_over_splits(average)}{of_seeds}")
     lines = [
         (
             run["split"],
@@ -99,7 +101,12 @@ def beside_published(out: Console, names: Sequence[str], comparison: Comparison)
     printed, off = comparison.published, comparison.difference
     out.print("\nPublished MAP@all and the difference of this run (ours - published)")
     out.print(
-        matrix(names, lambda way: f"{printed[way]:.3f}\n{off[way]:+.3f}" if way in printed else "not given")
+        matrix(
+            names,
+            lambda direction: (
+                f"{printed[direction]:.3f}\n{off[direction]:+.3f}" if direction in printed else "not given"
+            ),
+        )
     )
     if "avg" in printed:
         out.print(f"published mean {printed['avg']:.3f}, this run {off['avg']:+.3f}")

@@ -26,14 +26,14 @@ def study(document: Mapping[str, Any]) -> None:
     lines = [(row["label"], row["description"], row["certainty"]) for row in document["rows"]]
     rows(("row", "change", "certainty"), lines, whole="row")
     of_seeds = f"mean over {len(seeds)} seeds, ± sd" if len(seeds) > 1 else f"one seed ({seeds[0]})"
-    ways = list(document["chance"])
-    wide = len(ways) <= WIDEST
+    directions = list(document["chance"])
+    wide = len(directions) <= WIDEST
     out.print(
         f"MAP@all, {of_seeds}; {'query->database' if wide else 'mean per query modality'}, and Avg over all"
     )
-    out.print(_table(document, _columns(ways, document["modalities"], wide=wide)))
+    out.print(_table(document, _columns(directions, document["modalities"], wide=wide)))
     if not wide:
-        out.print(f"all {len(ways)} directions: --json")
+        out.print(f"all {len(directions)} directions: --json")
     _orderings(document)
     for line in document["missing"]:
         out.print(f"warning: {line}")
@@ -50,11 +50,14 @@ def study(document: Mapping[str, Any]) -> None:
         standin_warning(out)
 
 
-def _columns(ways: Sequence[str], names: Sequence[str], *, wide: bool) -> dict[str, list[str]]:
+def _columns(directions: Sequence[str], names: Sequence[str], *, wide: bool) -> dict[str, list[str]]:
     """Heading to the directions its cells are the mean of."""
     if wide:
-        return {way.replace("->", "\n->"): [way] for way in ways}
-    return {f"{name}\n->": [way for way in ways if way.startswith(f"{name}->")] for name in names}
+        return {direction.replace("->", "\n->"): [direction] for direction in directions}
+    return {
+        f"{name}\n->": [direction for direction in directions if direction.startswith(f"{name}->")]
+        for name in names
+    }
 
 
 def _table(document: Mapping[str, Any], columns: Mapping[str, Sequence[str]]) -> Table:
@@ -65,17 +68,19 @@ def _table(document: Mapping[str, Any], columns: Mapping[str, Sequence[str]]) ->
         table.add_column(heading, justify="right", no_wrap=True)
 
     def cells(mean: Callable[[str], float]) -> list[str]:
-        return [f"{fmean(mean(way) for way in ways):.3f}" for ways in columns.values()]
+        return [
+            f"{fmean(mean(direction) for direction in directions):.3f}" for directions in columns.values()
+        ]
 
     for row in document["rows"]:
         results, printed = row["results"], row["published"].get("avg")
         off = ["" if printed is None else f"{printed:.3f}"]
         off += ["" if printed is None else f"{fmean(row['average']) - printed:+.3f}"]
-        numbers = cells(lambda way, results=results: fmean(results[way]))  # type: ignore[misc]  # bound per row
+        numbers = cells(lambda direction, results=results: fmean(results[direction]))  # type: ignore[misc]  # bound per row
         table.add_row(row["label"], *numbers, spread(row["average"]), *(off if compared else []))
     chance = document["chance"]
     last = [f"{fmean(chance.values()):.3f}", *(["", ""] if compared else [])]
-    table.add_row("random", *cells(lambda way: chance[way]), *last)
+    table.add_row("random", *cells(lambda direction: chance[direction]), *last)
     return table
 
 

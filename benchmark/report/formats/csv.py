@@ -8,7 +8,7 @@ import io
 from benchmark.report.tables import Table
 
 COLUMNS = (
-    "table", "dataset", "source", "profile", "label", "method", "direction", "measure", "seeds", "mean",
+    "table", "dataset", "source", "profile", "label", "method", "direction", "metric", "seeds", "mean",
     "deviation", "low", "high", "chance", "published", "difference", "verdict", "not_comparable", "missing",
     "key",
 )  # fmt: skip
@@ -35,7 +35,7 @@ def render(table: Table) -> str:
                 "label": row.line.label,
                 "method": record.method.id if record else "",
                 "direction": column,
-                "measure": table.measure,
+                "metric": table.metric,
                 "seeds": " ".join(map(str, record.seeds)) if record else "",
                 "mean": _text(ours.mean if ours else None, 6),
                 "deviation": _text(ours.deviation if ours else None, 6),

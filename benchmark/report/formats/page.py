@@ -198,7 +198,7 @@ def _maps(rows: Sequence[Row], table: Table) -> list[dict[str, Any]]:
 
 def _gallery(table: Table, made: Made, options: Options) -> dict[str, Any] | None:
     """Queries of the best method, where test items have characters to show."""
-    if made.item.kind != "methods" or table.measure != "map@all":
+    if made.item.kind != "methods" or table.metric != "map@all":
         return None
     best = [row.line.record for row in table.rows if row.line.record and row.cells["avg"].place == 1]
     if not best:

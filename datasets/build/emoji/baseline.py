@@ -13,7 +13,7 @@ from benchmark.core.data import MultimodalData, Split
 from benchmark.evaluation.metrics import evaluate
 
 C = 0.01  # inverse strength of the L2 penalty, on standardised features; not tuned
-MEASURE = "map@all"
+METRIC = "map@all"
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def measure(data: MultimodalData, modalities: tuple[str, ...] = ()) -> Difficult
         tensors = [torch.as_tensor(x) for x in (posterior[a], labels[a], posterior[b], labels[b])]
         same = torch.arange(len(labels[a]))  # the modalities hold the same items in the same order
         for kind, expected, exclude in (("scores", "chance", None), ("others", "chance_others", same)):
-            pair = evaluate(*tensors, measures=(MEASURE,), exclude=exclude)
+            pair = evaluate(*tensors, metrics=(METRIC,), exclude=exclude)
             for direction, result in zip((f"{a}->{b}", f"{b}->{a}"), pair, strict=True):
-                found[kind][direction] = result.mean(MEASURE)
+                found[kind][direction] = result.mean(METRIC)
                 found[expected][direction] = result.chance
     train, test = data.train[names[0]].labels, labels[names[0]]
     majority = float((test == np.bincount(train).argmax()).mean())
