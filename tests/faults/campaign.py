@@ -56,34 +56,32 @@ class Campaign:
         self.guard = threading.Lock()
 
     def __enter__(self) -> "Campaign":
+        self.environment = dict(os.environ)
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.folder)
         for name in ("BENCHMARK_RESULTS", "BENCHMARK_CACHE", "BENCHMARK_DATA"):
             os.environ.pop(name, None)
         os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "-1", "COLUMNS": "120"}
         worker = Worker()
         steps = [Job("sound files", 0, prepare, (self.ground,), 120)]
-        for (
-            kind,
-            what,
-        ) in mutated.KINDS.items():  # what is sound is accepted, or trials mean nothing
-            for n in range(1, 1 + len(what.commands)):
-                steps.append(Job(f"sound {kind}", n, mutated.trial, (kind, -n, 0, str(self.ground)), 60))
+        for kind, what in mutated.KINDS.items():  # unless the sound files pass, trials mean nothing
+            sound = [(kind, -n, 0, str(self.ground)) for n in range(1, 1 + len(what.commands))]
+            steps += [
+                Job(f"sound {kind}", n, mutated.trial, arguments, 60) for n, arguments in enumerate(sound)
+            ]
         for job in steps:
             verdicts = worker.do(job)
             if any(verdict != "accepted" for verdict, _ in verdicts):
                 worker.close()
+                self.__exit__()
                 raise RuntimeError(f"{job.name}: {verdicts}")
         worker.close()
         return self
 
     def __exit__(self, *_: object) -> None:
         tempfile.tempdir = None
+        os.environ.clear()
+        os.environ.update(self.environment)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def jobs(self, minutes: float) -> Iterable[Job]:
-        """All that fits into some minutes; mutated files take what the others leave."""
-        others = (kills.jobs(self.seed, self.ground, minutes), places.jobs(self.seed, self.ground, minutes))
-        return chain(*others)
 
     def do(self, jobs: Iterable[Job], until: float = float("inf")) -> None:
         """Do jobs in two workers until there are no more, or until a moment of ``time.monotonic``."""
@@ -141,14 +139,15 @@ def main() -> int:
     asked = parser.parse_args()
     begun = time.monotonic()
     with Campaign(asked.seed) as campaign:
-        others = campaign.jobs(asked.minutes)
+        arguments = (asked.seed, campaign.ground, 1000 if "/" in asked.only else asked.minutes)
+        others = chain(kills.jobs(*arguments), places.jobs(*arguments))
         if asked.only:
-            every = chain(others, mutated.jobs(asked.seed, campaign.ground, 0, 2000))
+            every = chain(others, mutated.jobs(asked.seed, campaign.ground, 20_000))
             campaign.do(job for job in every if asked.only in (job.name, job.kind))
         else:
             campaign.do(others)
             until = max(begun + 60 * asked.minutes, time.monotonic() + 10 * asked.minutes)
-            campaign.do(mutated.jobs(asked.seed, campaign.ground, 0, 1_000_000), until)
+            campaign.do(mutated.jobs(asked.seed, campaign.ground, 1_000_000), until)
         table = campaign.table()
     say(f"\nseed {asked.seed}, {time.monotonic() - begun:.0f} s\n\n{table}")
     if asked.table:

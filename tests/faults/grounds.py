@@ -66,8 +66,7 @@ def prepare(ground: Path) -> list[Verdict]:
         file = write(ground / kind / f"flowers{ending}", arrays(), kind)
         text = f'file = "{file.name}"\nmodalities = ["image", "text"]\npairs = "rows"\nseed = 3\n'
         (ground / kind / "flowers.toml").write_text(text)
-        if kind != "v5-compressed":
-            write(ground / f"score-{kind}" / f"scored{ending}", arrays(("",), (5, 5)), kind)
+        write(ground / f"score-{kind}" / f"scored{ending}", arrays(("",), (5, 5)), kind)
     (ground / "study").mkdir()
     (ground / "study" / "grid.toml").write_text(GRID)
     (ground / "recipe").mkdir()

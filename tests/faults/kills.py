@@ -136,30 +136,27 @@ def crashed(operation: str, ground: str) -> list[Verdict]:
                 after = stored(there.root)
             os.environ["BENCHMARK_RESULTS"] = str(store.root)
             code = crash_at(moment, work)
-            verdicts.append(_kept(store, operation, moment, before, after, (a, b)))
+            verdicts.append(_kept(store, moment, before, after, (a, b)))
             again = ended(forked(_work(operation, store, a, Path(ground))))
             if again == 2 and operation == "rm" and a not in stored(store.root):
                 again = 0  # it is gone already, and rm says so
             if again != 0 or stored(store.root) != after:
-                verdicts[-1] = (
-                    "wrong",
-                    f"{operation}, step {moment}: then it ends with {again}, or otherwise",
-                )
+                verdicts[-1] = "wrong", f"step {moment}: then it ends with {again}, or otherwise"
             if code == 0:
                 return verdicts[:-1]
     return verdicts
 
 
-def _kept(store, operation, moment, before, after, keys) -> Verdict:
+def _kept(store, moment, before, after, keys) -> Verdict:
     """Every run is as before or as after, and none is lost on the way."""
     for key in {*before, *after, *keys}:
         try:
             run = store.find(key)
             found = run and (run.record.to_json()["seeds"], len(run.arrays()))
         except Exception as error:  # noqa: BLE001 - damaged, unreadable or a bug: lost
-            return "wrong", f"{operation}, step {moment}: {error}"
+            return "wrong", f"step {moment}: {error}"
         if found not in (before.get(key), after.get(key)):
-            return "wrong", f"{operation}, step {moment}: run {key[:16]} is neither as before nor as after"
+            return "wrong", f"step {moment}: run {key[:16]} is neither as before nor as after"
     return "accepted", ""
 
 

@@ -25,11 +25,7 @@ def mounted(folder: Path, *options: str):
     """A file system at a folder; yields why it could not be mounted, else nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     mount = shutil.which("mount")
-    done = (
-        subprocess.run([mount, *options, folder], capture_output=True, text=True, check=False)
-        if mount
-        else None
-    )
+    done = run([mount, *options, folder]) if mount else None
     if done is None or done.returncode:
         yield f"not mounted: {done.stderr.strip() if done else 'no mount'}"
         return
@@ -95,9 +91,7 @@ def read_only(number: int, ground: str) -> list[Verdict]:
         (folder / "results").mkdir()
         shutil.copytree(Path(ground) / "store" / "results", folder / "sound" / "results")
         with mounted(folder / "disk", "--bind", f"{folder}/sound") as problem:
-            done = subprocess.run(
-                ["mount", "-o", "remount,ro,bind", folder / "disk"], capture_output=True, check=False
-            )
+            done = run(["mount", "-o", "remount,ro,bind", folder / "disk"])
             if problem or done.returncode:
                 return [("skipped", problem or "not mounted read-only")]
             disk = folder / "disk"
@@ -122,14 +116,12 @@ def streams(number: int, ground: str) -> list[Verdict]:
         line = f"{{ {sys.executable} -m benchmark {command}; echo $? >{folder}/code; }} {streams_}"
         if "2>" not in streams_:
             line = f"{{ {line}; }} 2>{folder}/err"
-        subprocess.run(
-            ["bash", "-c", line], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, check=False
-        )
+        run(["bash", "-c", line], cwd=ROOT)
         err = (folder / "err").read_text() if (folder / "err").exists() else ""
         code = int((folder / "code").read_text())
         verdict, detail = judge(Answer(code, "", err))
-        if code == 1 and verdict == "wrong":  # nobody is there to hear it, or nowhere to write it
-            verdict, detail = "refused", ""
+        if code in (1, 2) and verdict == "wrong" and (code == 1 or "2>" in streams_):
+            verdict, detail = "refused", ""  # nobody is there to hear it, or nowhere to write it
         if "Exception ignored" in err or (code == 120):
             verdict, detail = "wrong", "Python complains when it ends"
         return [(verdict, f"{command[:60]} {streams_}: {detail}")]
