@@ -176,7 +176,7 @@ def _work(operation: str, store: Store, key: str, ground: Path) -> Callable[[], 
 
 
 def _litter(store: Store, key: str) -> None:
-    for name in (f".partial/{key[:16]}", ".shared/0123456789abcdef", ".import-x", ".locks"):
+    for name in (Path(".partial", key[:16]), Path(".shared", "0123456789abcdef"), ".import-x", ".locks"):
         (store.root / name).mkdir(parents=True, exist_ok=True)
         (store.root / name / f"{'9' * 16}.lock").write_text("")
     save_c = save(store, "c").folder  # it lost its name to a save that was interrupted

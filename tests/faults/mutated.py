@@ -128,7 +128,7 @@ KINDS = {
     "arrays.npz": Kind("store", f"results/{KEY}/arrays.npz", STORED),
     "export zip": Kind("zip", "runs.zip", ("results import {file}",), then="results export {folder}/new.zip"),
     "checkpoint .partial": Kind("partial", "results/.partial/**/*.npz", RUN, same=True, deep=damaged),
-    "checkpoint .shared": Kind("shared", "results/.shared/**/*.npz", RUN, same=True, deep=damaged),
+    "checkpoint .shared": Kind("shared", "results/.shared*/**/*.npz", RUN, same=True, deep=damaged),
     "fingerprints.json": Kind("memory", "cache/fingerprints.json", RUN, same=True),
     "stand-in cache": Kind("standin", "cache/standins/*.npz", (STANDIN,), same=True, deep=damaged),
     "recipe TOML": Kind("recipe", "drcl.toml", (CONFIG, *(f"{run} --dry-run" for run in RUN))),
