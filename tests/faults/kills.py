@@ -187,10 +187,10 @@ def jobs(seed: int, ground: Path, minutes: float):
     """Trials of all three kinds; how many kills depends on the time there is."""
     for operation in ("save", "forced save", "import", "rm", "gc"):
         yield Job(f"crash at a step: {operation}", 0, crashed, (operation, str(ground)), 400)
-    for number in range(max(1, int(2 * minutes))):
+    for number in range(max(1, int(minutes))):
         for processes in (2, 4):
             yield Job(f"{processes} processes", number, together, (number, str(ground), processes), 120)
-    for number in range(max(3, int(12 * minutes))):
+    for number in range(max(3, int(6 * minutes))):
         yield Job("kill -9", number, killed, (number, seed, str(ground), False), 120)
-    for number in range(int(minutes)):
+    for number in range(int(minutes / 2)):
         yield Job("kill -9, from the start", number, killed, (number, seed, str(ground), True), 120)

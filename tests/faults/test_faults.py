@@ -16,7 +16,7 @@ def test_a_part_of_the_campaign_finds_nothing():
     with Campaign(seed=1) as campaign:
         killing = [job for job in kills.jobs(1, campaign.ground, 0.2) if "crash" not in job.kind]
         hostile = [job for job in places.jobs(1, campaign.ground, 0.2) if job.kind == "hostile server"]
-        campaign.do([*killing, *hostile, *mutated.jobs(1, campaign.ground, 3)])
+        campaign.do([*killing, *hostile, *mutated.jobs(1, campaign.ground, 2)])
         assert not campaign.findings, "\n".join(campaign.findings)
         counts = campaign.counts
         assert set(mutated.KINDS) | {"kill -9", "2 processes", "4 processes", "hostile server"} == set(counts)
