@@ -140,14 +140,14 @@ def main() -> int:
     begun = time.monotonic()
     with Campaign(asked.seed) as campaign:
         arguments = (asked.seed, campaign.ground, 1000 if "/" in asked.only else asked.minutes)
-        others = chain(kills.jobs(*arguments), places.jobs(*arguments))
+        of_kills, of_places = kills.jobs(*arguments), places.jobs(*arguments)
         if asked.only:
-            every = chain(others, mutated.jobs(asked.seed, campaign.ground, 20_000))
+            every = chain(of_kills, of_places, mutated.jobs(asked.seed, campaign.ground, 20_000))
             campaign.do(job for job in every if asked.only in (job.name, job.kind))
         else:
-            campaign.do(others)
-            until = max(begun + 60 * asked.minutes, time.monotonic() + 10 * asked.minutes)
-            campaign.do(mutated.jobs(asked.seed, campaign.ground, 1_000_000), until)
+            parts = (mutated.jobs(asked.seed, campaign.ground, 1_000_000), of_places, of_kills)
+            for share, part in zip((0.4, 0.7, 1), parts, strict=True):
+                campaign.do(part, begun + 60 * asked.minutes * share)
         table = campaign.table()
     say(f"\nseed {asked.seed}, {time.monotonic() - begun:.0f} s\n\n{table}")
     if asked.table:
