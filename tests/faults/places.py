@@ -76,8 +76,7 @@ def full(number: int, seed: int, ground: str) -> list[Verdict]:
         (disk / "filling").unlink()
         if verdict not in ("accepted", "refused"):
             return [(verdict, detail)]
-        removing = command[1] == "rm"
-        if not removing and not before.items() <= contents(disk / "results").items():
+        if "rm" not in command and not before.items() <= contents(disk / "results").items():
             return [("wrong", f"{detail}; a run was lost")]
         again = judge(call(*command))
         if again[0] != "accepted" and (before or command[0] == "run"):
