@@ -45,7 +45,6 @@ def _commands(ground: Path, disk: Path) -> tuple[tuple[object, ...], ...]:
         ("results", "rm", "latest"),
         ("results",),
         ("data", "describe", "wikipedia", "--source", "standin", "--data-option", "scale=0.02"),
-        ("report", "all", "--results", disk / "results", "--dataset", "emoji"),
         ("results", "array", "latest", "ap/map@all/image->text", disk / "array.npz"),
     )
 
