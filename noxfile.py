@@ -73,6 +73,12 @@ def bench(session: nox.Session) -> None:
     run(session, "pytest", "tests/bench", "--benchmark-enable", "--benchmark-only", *session.posargs)
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Killed processes, damaged files, full disks, hostile servers: ten minutes of it, and a table."""
+    run(session, "python", "-m", "tests.faults.campaign", *session.posargs)
+
+
 STUDIES = {
     "ablation": "DRCL without one of its parts.",
     "prior-swap": "SDML, MARS and DRCL on a random and on a learned prior.",
