@@ -199,7 +199,7 @@ def test_retrieval_by_class_probabilities_is_as_the_card_says():
     """Split 0, in brackets in the card; all ten take a minute."""
     text = CARD.read_text(encoding="utf-8")
     said = re.search(r"^\| emoji \| all test items \| \S+ ± \S+ \((\S+)\)", text, flags=re.MULTILINE)
-    found = baseline.metric(load(Emoji))
+    found = baseline.measure(load(Emoji))
     assert card.mean_map(found) == pytest.approx(float(said[1]), abs=0.03)
     assert all(found.scores[direction] > 2 * found.chance[direction] for direction in found.scores)
     accuracies = re.search(r"^\| emoji \|(.*± .*)\|$", text, flags=re.MULTILINE)[1]

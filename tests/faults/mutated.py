@@ -121,7 +121,7 @@ DESCRIBE = "data describe {folder}/flowers.toml"
 FIT = "run --method cmcp --dataset {folder}/flowers.toml --quiet --profile quick"
 STUDY = "study {file} --dataset {ground}/npz/flowers.toml --profile quick --quiet"
 STANDIN = "data describe wikipedia --source standin --data-option scale=0.02"
-SCORE = ("score {file}", "score {file} --measure map@5")
+SCORE = ("score {file}", "score {file} --metric map@5")
 CONFIG = "show-config drcl emoji"
 KINDS = {
     "record.json": Kind("store", f"results/{KEY}/record.json", STORED),
