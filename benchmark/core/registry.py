@@ -115,6 +115,8 @@ class Registry:
         Raises:
             UnknownNameError: No such name; the message lists the valid ones and the nearest.
         """
+        if len(found := self.ours(name)) == 1:  # ours keep their names whatever else is installed
+            return found[0]
         entries = self.entries()
         if name not in entries:
             raise UnknownNameError(self.kind, name, list(entries))
@@ -125,8 +127,8 @@ class Registry:
         theirs = {point.name for point in entry_points(group=self.group)}
         return [entry.id for entry in self.ours()] + sorted(theirs)
 
-    def ours(self) -> list[Entry]:
-        """The suite's own in alphabetical order; no plugin is imported.
+    def ours(self, name: str = "") -> list[Entry]:
+        """The suite's own in alphabetical order, or those of one name; no plugin is imported.
 
         Raises:
             BenchmarkError: The package is not there, or has a module that cannot be read.
@@ -140,9 +142,12 @@ class Registry:
             )
         found = []
         for file in folder.glob("[!_]*.py"):
+            if name and name not in file.read_text(encoding="utf-8", errors="replace"):
+                continue  # reading is much quicker than parsing
             module = f"{self.package}.{file.stem}"
-            for name, info in decorated(file, self.package, self.kind, self.info_type):
-                found.append(Entry(info.id, module, info, file, target=f"{module}:{name}"))
+            for cls, info in decorated(file, self.package, self.kind, self.info_type):
+                if name in ("", info.id):
+                    found.append(Entry(info.id, module, info, file, target=f"{module}:{cls}"))
         return sorted(found, key=lambda entry: entry.id)
 
     def _external(self, point: EntryPoint) -> Entry:
