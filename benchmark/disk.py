@@ -141,12 +141,16 @@ def checked_arrays(file: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
 
 
 @contextmanager
-def locked(file: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(file: Path, on_wait: Callable[[], None] | None = None, *, wait: bool = True) -> Iterator[bool]:
     """Hold a lock; a second process waits. The system frees it if the holder dies.
 
     Args:
         file: What is locked; made with its folder if it does not exist.
         on_wait: Called once if another process holds it.
+        wait: Whether to wait then.
+
+    Yields:
+        Whether it is held.
     """
     from filelock import FileLock, Timeout  # comes with torch, which every run needs
 
@@ -157,9 +161,10 @@ def locked(file: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
     except Timeout:
         if on_wait is not None:
             on_wait()
-        lock.acquire(poll_interval=0.2)
+        if wait:
+            lock.acquire(poll_interval=0.2)
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.disk import (
     abandoned,
     cannot_be_read,
+    check_regular,
     default_root,
     flush,
     flush_folder,
@@ -218,20 +219,8 @@ class Store:
     @contextmanager
     def try_lock(self, key: str) -> Iterator[bool]:
         """Hold the run with this key unless another process does; gives whether it is held now."""
-        from filelock import FileLock, Timeout  # comes with torch, which every run needs
-
-        file = self.lock_file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with locked(self.lock_file(key), wait=False) as held:
+            yield held
 
     def lock_file(self, key: str) -> Path:
         """What is locked while the run with this key is worked on."""
@@ -416,6 +405,7 @@ def read_record(file: Path) -> RunRecord:
 def _text(file: Path) -> str:
     if file.stat().st_size > RECORD_BYTES:
         raise InvalidRecordError(f"larger than {RECORD_BYTES} bytes")
+    check_regular(file, RECORD_BYTES)
     text = file.read_text(encoding="utf-8")
     if "\\ud" in text.lower():  # half a character, written as JSON may: it can be read, but never shown
         json.dumps(json.loads(text), ensure_ascii=False).encode()

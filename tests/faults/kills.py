@@ -92,7 +92,7 @@ STEPS = [(os, name) for name in ("fsync", "rename", "replace", "unlink", "mkdir"
 STEPS += [(Path, name) for name in ("rename", "replace", "mkdir", "unlink")] + [(shutil, "rmtree")]
 
 
-def crash_at(moment: int, work: Callable[[], int]) -> int:
+def crash_at(moment: int, work: Callable[[], int], steps=STEPS) -> int:
     """Do some work in a child that ends without a word just before so many steps on the disk."""
 
     def counted() -> int:
@@ -107,7 +107,7 @@ def crash_at(moment: int, work: Callable[[], int]) -> int:
 
             return step
 
-        for place_, name in STEPS:
+        for place_, name in steps:
             setattr(place_, name, count(getattr(place_, name)))
         return work()
 

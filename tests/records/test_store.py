@@ -215,29 +215,29 @@ def test_kill_at_any_step_leaves_a_whole_record_or_none(tmp_path, replaced):
     assert result["names"] == [KEY[:16]]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(store):
+    file = save(store, "a").folder / "record.json"
+    file.unlink()
+    os.mkfifo(file)
+    runs, problems = store.all()
+    assert not runs
+    assert len(problems) == 1
+    assert "not a regular file" in problems[0]
+
+
 TWICE = """
     import json, os, shutil, sys
     from pathlib import Path
     from benchmark.records.store import Store
+    from tests.faults.kills import crash_at
     from tests.stored import save
 
     store, killed = Store(Path(sys.argv[1])), []
+    steps = (Path, "rename"), (os, "fsync"), (shutil, "rmtree")
 
     def attempt(moment, seeds):
-        child = os.fork()
-        if child:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        left = [moment]
-        def counted(function):
-            def step(*arguments, **options):
-                left[0] -= 1
-                if not left[0]:
-                    os._exit(9)
-                return function(*arguments, **options)
-            return step
-        Path.rename, os.fsync, shutil.rmtree = counted(Path.rename), counted(os.fsync), counted(shutil.rmtree)
-        save(store, "a", seeds=seeds)
-        os._exit(0)
+        return crash_at(moment, lambda: 0 if save(store, "a", seeds=seeds) else 1, steps)
 
     save(store, "a")
     key = save(store, "a").record.key
