@@ -109,7 +109,6 @@ class Registry:
             found[entry.id] = entry
         return found
 
-    @cache  # noqa: B019 - likewise; plans of a grid ask again and again
     def get(self, name: str) -> Entry:
         """The entry of this name.
 

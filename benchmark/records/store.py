@@ -9,6 +9,7 @@ folders, checkpoints) are used or removed by the next run with the same key. Fai
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -349,8 +350,8 @@ def _renamed(folder: Path, target: Path) -> bool:
     """Give a folder its name, unless there is something of that name."""
     try:
         folder.rename(target)
-    except OSError:
-        if target.exists():
+    except OSError as error:  # what is there may be gone by now: another process moves it aside, too
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or target.exists():
             return False
         raise
     return True

@@ -274,6 +274,21 @@ def test_two_kills_one_after_the_other_lose_nothing(tmp_path):
     assert len(json.loads(done.stdout)) > 60
 
 
+def test_a_run_that_is_moved_aside_just_after_it_was_in_the_way_is_replaced(store, monkeypatch):
+    rename, met = Path.rename, []
+
+    def in_the_way_once(path, target):
+        if path.name.startswith(".new") and not met:
+            met.append(path)
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", in_the_way_once)
+    run = save(store, "a")
+    assert met
+    assert store.find(run.record.key).record == run.record
+
+
 TOGETHER = """
     import sys
     from pathlib import Path
